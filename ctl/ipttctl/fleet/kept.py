@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -37,6 +37,8 @@ _ANSWER: Final = 10.0
 _MOST_CONSUMERS: Final = 16
 """Hosts of which each has a consumer of its own; for more, those of all are read."""
 
+_MOST: Final = "the bound of --most"
+
 _SUBJECTS: Final = {EVENTS: subjects.events, STORIES: subjects.stories}
 
 
@@ -63,6 +65,7 @@ class KeptFrames:
         self._losses = KeptLosses()
         self._left = bounds.size
         self._full = ""
+        self._of_all = False
         self._unread = 0
         self._reached = 0.0
         self._oldest = 0.0
@@ -79,10 +82,12 @@ class KeptFrames:
         """
         try:
             stream = await self._js.stream_info(self._asker.hub.stream)
+            self._of_all = len(hosts) > _MOST_CONSUMERS
             for kind in kinds:
                 for host in sorted(hosts) if 0 < len(hosts) <= _MOST_CONSUMERS else ["*"]:
-                    async for one in self._of(_SUBJECTS[kind](host), stream):
-                        if not hosts or subjects.host_token(one[0].host) in hosts:
+                    # a consumer that nobody closes stays at the hub for a while
+                    async with aclosing(self._of(_SUBJECTS[kind](host), hosts, stream)) as found:
+                        async for one in found:
                             yield one
         except nats.js.errors.NotFoundError:
             raise HubError(
@@ -103,9 +108,10 @@ class KeptFrames:
         if self._oldest:
             found.append(f"the hub keeps nothing from before {_time(self._oldest)}")
         if self._full:
-            found.append(
-                f"left out: {self._unread} frames behind {_time(self._reached)} ({self._full})"
-            )
+            # nobody knows of which hosts those are that were not read
+            most = "at most " if self._of_all else ""
+            behind = f"behind {_time(self._reached)} ({self._full})"
+            found.append(f"left out: {most}{self._unread} frames {behind}")
         if self.damaged:
             found.append(f"{self.damaged} damaged frames passed over")
         if missing := self._seen.missing(beginnings=False):
@@ -113,9 +119,9 @@ class KeptFrames:
         return [*found, *self._losses.sentences()]
 
     async def _of(
-        self, subject: str, stream: StreamInfo
+        self, subject: str, hosts: frozenset[str], stream: StreamInfo
     ) -> AsyncGenerator[tuple[FrameHead, bytes], None]:
-        """The frames of a subject, up to what is there now."""
+        """The frames of a subject and some hosts, of all if none is named, up to what is there."""
         last = stream.state.last_seq
         name = f"ipttctl-{secrets.token_hex(8)}"
         assert stream.config.name
@@ -128,9 +134,13 @@ class KeptFrames:
                     where = message.metadata
                     waiting = where.num_pending if where.sequence.stream < last else 0
                     self._look(where.timestamp, where.sequence.stream, stream)
+                    # nothing of hosts that nobody asks for is told
+                    if hosts and message.subject.rpartition(".")[2] not in hosts:
+                        continue
                     if self._left > 0 and (one := self._frame(message)):
                         yield one
                     elif self._left <= 0:
+                        self._full = _MOST
                         self._unread += 1
         finally:
             with suppress(*FAILURES, TimeoutError):
@@ -161,7 +171,7 @@ class KeptFrames:
     def _over(self, waiting: int) -> bool:
         """Whether a bound is reached, behind which so many frames wait."""
         if self._left <= 0:
-            self._full = "the bound of --most"
+            self._full = _MOST
         elif time.monotonic() >= self._end:
             self._full = "the bound of --within"
         else:

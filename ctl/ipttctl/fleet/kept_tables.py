@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -155,9 +156,10 @@ async def write_kept(
     frames = KeptFrames(asker, bounds)
     if tables.kinds:
         tokens = frozenset(map(subjects.host_token, names))
-        async for head, body in frames.read(tables.kinds, tokens):
-            # the connection is heard meanwhile
-            await asyncio.to_thread(tables.take, head, body)
+        async with aclosing(frames.read(tables.kinds, tokens)) as read:
+            async for head, body in read:
+                # the connection is heard meanwhile
+                await asyncio.to_thread(tables.take, head, body)
     links = await _links(asker, hosts, tell) if "links" in wanted else {}
     for sentence in [*frames.sentences(), *tables.finish(hosts, links)]:
         tell(sentence)

@@ -300,6 +300,54 @@ def test_nothing_lost_is_not_told_and_many_hosts_are_told_together(
     assert said[-1] == "3 other hosts lost 54 events (54 ring)"
 
 
+def test_nothing_of_hosts_that_nobody_asks_for_is_told(
+    leaf: Server,
+    reader_key: Key,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where so many are chosen that the frames of all are read."""
+    monkeypatch.setattr(kept_module, "_MOST_CONSUMERS", 1)
+    one, two, three = (FrameNumbers(f"web{n}", "b") for n in (1, 2, 3))
+    stories(three, [dropped(7)])
+    messages = [
+        stories(lossy(three, STORIES, {"ring": 9}), [dropped(1)]),
+        ("ipttctl.story.web3", b"IPF"),
+        stories(one, [dropped(2)]),
+        stories(three, [dropped(3)]),
+        stories(lossy(two, STORIES, {"ring": 4}), [dropped(4)]),
+        stories(two, [dropped(5)]),
+    ]
+    keep(leaf, reader_key, messages)
+    asked = ["show", "--hub", settings, "--hosts", "web1,web2"]
+    assert run(asked) == 0
+    said = ["web2 lost 4 events (4 ring)", "3 stories told"]
+    assert capsys.readouterr().err.splitlines() == said
+    # the bound is for what is asked for
+    most = str(len(dropped(2)) + len(dropped(4)))
+    assert run([*asked, "--most", most]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("left out: at most 1 frames behind 2")
+    assert said[1:] == ["web2 lost 4 events (4 ring)", "2 stories told"]
+
+
+@pytest.mark.parametrize("options", [[], ["-c", "1"], ["--lines", "-c", "1"]], ids=str)
+def test_no_consumer_stays_at_the_hub(
+    options: list[str], leaf: Server, reader_key: Key, settings: str
+) -> None:
+    numbers = FrameNumbers("web1", "b")
+    kept = [stories(numbers, [dropped(n)]) for n in range(1, 5)]
+    keep(leaf, reader_key, [*kept, events(numbers, 2), events(numbers, 2)])
+    assert run(["show", "--hub", settings, *options]) == 0
+
+    async def left() -> int:
+        async with client(leaf, reader_key) as user:
+            return len(await user.jetstream().consumers_info("ipttctl"))
+
+    assert asyncio.run(left()) == 0
+
+
 def test_causes_and_runs_that_hosts_make_up_do_not_take_room_without_end() -> None:
     losses = KeptLosses()
     for number in range(5000):

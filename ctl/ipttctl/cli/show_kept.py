@@ -12,7 +12,7 @@ from ipttctl.cli.kept_options import KeptOptions
 from ipttctl.cli.looks import Look
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
-from ipttctl.errors import UsageError
+from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.escape import Escaped, escape
 from ipttctl.fleet.needs import require
 from ipttctl.numbers import counted
@@ -67,14 +67,22 @@ def show_kept(kept: KeptOptions, file: Path | None, since: str | None, shown: Ke
 
     async def read(asker: Asker) -> None:
         items = KeptItems(asker, chosen, bounds, note)
-        await (items.events(events.take) if shown.lines else items.stories(stories.take))
+        if shown.lines:
+            await items.events(events.take)
+        else:
+            await items.stories(stories.read, stories.take)
 
-    asking(settings, read, wait=kept.wait)
+    try:
+        asking(settings, read, wait=kept.wait)
+    except (IpttctlError, KeyboardInterrupt):
+        # what was counted is not lost
+        if shown.summary and stories.told:
+            stories.end()
+        raise
     if shown.lines:
         note(counted(events.told, "event"))
-        return
-    stories.end()
-    note(f"{counted(stories.told, 'story', 'stories')} told")
+    else:
+        stories.end()
 
 
 class _Stories:
@@ -88,26 +96,39 @@ class _Stories:
         self._json = look.output is Output.JSON
         self.told = 0
 
-    def take(self, head: FrameHead, story: dict[str, Any]) -> bool:
-        """Take a story; whether another one is wanted."""
+    def read(self, head: FrameHead, story: dict[str, Any]) -> list[Escaped] | None:
+        """The lines of a story, none yet for the summary; None if it is not wanted.
+
+        Raises:
+            KeyError, TypeError, AttributeError, ValueError, OverflowError, OSError, RecursionError:
+                it is none.
+        """
         if self._shown.drops and not story["end"]["dropped"]:
-            return True
+            return None
         if self._shown.rules is False:
             story = without_rules(story)
         where = {"host": head.host, "boot_id": head.boot, "run": head.run}
         if self._summary is not None:
             self._summary.add(story, where)
-        elif self._json:
-            lines([dumps({**where, **story})])
-        else:
-            lines(told_lines(story, head.host, form=self._form))
+            return []
+        if self._json:
+            return [escape(dumps({**where, **story}))]
+        return list(map(escape, told_lines(story, head.host, form=self._form)))
+
+    def take(self, found: list[Escaped] | None) -> bool:
+        """Print the lines of a story; whether another one is wanted."""
+        if found is None:
+            return True
+        if self._summary is None:
+            lines(found)
         self.told += 1
         return self.told != self._shown.look.count
 
     def end(self) -> None:
-        """Print the summary, if that was asked for."""
+        """Print the summary, if that was asked for, and the number of stories."""
         if self._summary is not None:
             lines(map(dumps, self._summary.objects()) if self._json else self._summary.lines())
+        note(f"{counted(self.told, 'story', 'stories')} told")
 
 
 class _Events:

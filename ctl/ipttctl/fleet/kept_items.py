@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import Asker
@@ -22,8 +22,7 @@ _NONE: Final = (
 )
 """The errors of an object that is no story: whoever speaks as a host may send anything."""
 
-TakeStory = Callable[[FrameHead, dict[str, Any]], bool]
-"""Takes a story; whether another one is wanted. It may raise what an object that is none makes."""
+_T = TypeVar("_T")
 
 TakeEvents = Callable[[FrameHead, list[EventBatch]], bool]
 """Takes events; whether more are wanted."""
@@ -41,8 +40,12 @@ class KeptItems:
         self._bounds = bounds
         self._tell = tell
 
-    async def stories(self, take: TakeStory) -> None:
-        """Give stories to ``take``.
+    async def stories(
+        self, read: Callable[[FrameHead, dict[str, Any]], _T], take: Callable[[_T], bool]
+    ) -> None:
+        """Give stories to ``take``, as ``read`` makes them of objects; whether more are wanted.
+
+        ``read`` may raise what an object that is no story makes.
 
         Raises:
             HubError: they cannot be read.
@@ -51,15 +54,16 @@ class KeptItems:
 
         def take_all(head: FrameHead, body: bytes) -> bool:
             nonlocal none
-            wanted = True
             for line in json_lines(head, body):
                 try:
-                    wanted = take(head, json.loads(line))
+                    made = read(head, json.loads(line))
                 except _NONE:
                     none += 1
-                if not wanted:
-                    break
-            return wanted
+                    continue
+                # its errors are none of the object's
+                if not take(made):
+                    return False
+            return True
 
         bad = await self._read(STORIES, take_all)
         if bad + none:

@@ -47,6 +47,8 @@ class ToldSummary:
         # values of hosts may be lists, which have no hash, and as long as hosts like
         way = repr((host, tuple(told_way(story)))).encode(errors="backslashreplace")
         key = hashlib.sha256(way).digest()
+        # nothing is kept of what is none
+        ended = max(0, story["time_ns"] + story["duration_ns"])
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= MOST_TOLD_GROUPS:
@@ -54,7 +56,7 @@ class ToldSummary:
                 return
             found = told_lines(story, host, form=self._form)
             group = self._groups[key] = _Group(host, {**where, **story}, found)
-        group.last = max(group.last, story["time_ns"] + story["duration_ns"])
+        group.last = max(group.last, ended)
         group.count += 1
 
     def lines(self) -> list[str]:

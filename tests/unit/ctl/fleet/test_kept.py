@@ -18,7 +18,9 @@ from nats.js.api import StreamConfig
 
 from ipttctl.cli import run
 from ipttctl.fleet import kept as kept_module
+from ipttctl.fleet.asker import HubError
 from ipttctl.fleet.heartbeat import Heartbeat
+from ipttctl.fleet.kept_items import KeptItems
 from ipttctl.fleet.kept_losses import KeptLosses
 from ipttctl.fleet.kept_tables import KeptTables
 from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
@@ -498,6 +500,42 @@ def test_equal_stories_are_told_once(
     assert [(group["host"], group["count"]) for group in groups] == [("web1", 3), ("web1", 1)]
     assert groups[0]["example"]["packet"] == 1
     assert groups[0]["last_ns"] > groups[0]["first_ns"]
+
+
+def test_what_was_counted_is_told_if_reading_ends_early(
+    leaf: Server,
+    reader_key: Key,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep(leaf, reader_key, [stories(FrameNumbers("web1", "b"), [dropped(1), dropped(2)])])
+    whole = KeptItems.stories
+
+    async def cut_off(items: KeptItems, *arguments: Any) -> None:
+        await whole(items, *arguments)
+        raise HubError("the hub is gone")
+
+    monkeypatch.setattr(KeptItems, "stories", cut_off)
+    assert run(["show", "--hub", "--summary", settings]) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "2 packets, 1 way"
+    assert said.err == "2 stories told\nipttctl: the hub is gone\n"
+
+
+def test_no_error_of_printing_passes_for_one_of_a_story(
+    leaf: Server, reader_key: Key, settings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(leaf, reader_key, [stories(FrameNumbers("web1", "b"), [dropped(1), dropped(2)])])
+    printed = []
+
+    def fail(texts: Sequence[str]) -> None:
+        printed.append(texts)
+        raise BrokenPipeError
+
+    monkeypatch.setattr("ipttctl.cli.show_kept.lines", fail)
+    assert run(["show", "--hub", settings]) != 0
+    assert len(printed) == 1
 
 
 def test_events_are_shown(

@@ -8,7 +8,7 @@ import struct
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipttctl.bpf.filter_run import FilterRun, PartlyKnown
@@ -31,12 +31,16 @@ EXPRESSIONS = (
     "tcp[((tcp[12] & 0xf0) >> 2):4] = 0x47455420",
     "ip[1] / ip[9] = 2",
     "ip[1] >> ip[9] = 2 or ip[4:2] * 3 = ip[1] ^ 5 | 3",
-    "tcp[-20] & 0xf0 = 0x40",
-    "tcp[-8:4] = 0x0a000001 or tcp[-60] = 0x45",
-    "tcp[0x7fffffff] = 0 or tcp[-21] != 0",
     "not (src port 53 or dst port 53) and ip proto 17",
 )
-RUNS = {text: FilterRun(compile_filter(text), text) for text in EXPRESSIONS}
+BACK = (
+    "tcp[-20] & 0xf0 = 0x40",
+    "tcp[-8:4] = 0x0a000001 or tcp[-60] = 0x4f",
+    "tcp[0x7fffffff] = 0 or tcp[-21] != 0",
+)
+"""Expressions that look back from the transport header. The kernel adds in 32 bits, libpcap does
+not."""
+RUNS = {text: FilterRun(compile_filter(text), text) for text in (*EXPRESSIONS, *BACK)}
 
 
 class Program(ctypes.Structure):
@@ -109,21 +113,41 @@ def test_no_bit_that_is_not_known_changes_an_outcome(
         assert taken(text, mixed) is told
 
 
+def segments(words: int, options: bytes) -> tuple[PartlyKnown, bytes]:
+    """A segment behind an IP header of a length that is not known, and all of its bytes."""
+    head = bytes([0x40, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 192, 0, 2, 7])
+    transport = b"\x10\0\0\x50" + bytes(8) + b"\x50\2" + bytes(6)
+    length = 4 * words + len(transport)
+    known = b"\xf0" + b"\xff" * 5 + b"\x1f" + b"\xff" * 13
+    ports = b"\xff" * 4 + bytes(9) + b"\xff" + bytes(6)
+    whole = bytes([0x40 | words]) + head[1:] + options.ljust(40, b"\0")[: 4 * words - 20]
+    return PartlyKnown(length, head, known, (transport, ports)), whole + transport
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(EXPRESSIONS), st.integers(5, 15), st.binary(max_size=60))
 def test_the_length_of_the_ip_header_need_not_be_known(
     text: str, words: int, options: bytes
 ) -> None:
     """A run that does not know it tells what is true of every length, if it tells anything."""
-    head = bytes([0x40, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 192, 0, 2, 7])
-    transport = b"\x10\0\0\x50" + bytes(8) + b"\x50\2" + bytes(6)
-    length = 4 * words + len(transport)
-    known = b"\xf0" + b"\xff" * 5 + b"\x1f" + b"\xff" * 13
-    ports = b"\xff" * 4 + bytes(9) + b"\xff" + bytes(6)
-    told = RUNS[text].takes(PartlyKnown(length, head, known, (transport, ports)))
-    whole = bytes([0x40 | words]) + head[1:] + options.ljust(40, b"\0")[: 4 * words - 20]
+    packet, whole = segments(words, options)
+    told = RUNS[text].takes(packet)
     if told is not None:
-        assert taken(text, whole + transport) is told
+        assert taken(text, whole) is told
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(BACK), st.integers(5, 15), st.binary(max_size=60))
+@example(BACK[0], 5, b"")
+@example(BACK[1], 15, b"")
+def test_offsets_may_lead_back_to_an_ip_header_of_any_length(
+    text: str, words: int, options: bytes
+) -> None:
+    packet, whole = segments(words, options)
+    told = RUNS[text].takes(packet)
+    if told is not None:
+        known = PartlyKnown(len(whole), whole, b"\xff" * len(whole))
+        assert RUNS[text].takes(known) is told
 
 
 def test_ports_behind_a_header_of_any_length_are_told() -> None:

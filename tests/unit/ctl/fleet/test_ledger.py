@@ -26,7 +26,7 @@ from ipttctl.fleet import ledger_keeper
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.earlier import Earlier
 from ipttctl.fleet.heartbeat import Selector, find_hosts
-from ipttctl.fleet.ledger import KeptMessage
+from ipttctl.fleet.ledger import KeptMessage, condensed
 from ipttctl.fleet.ledger_file import LedgerNote, read_note, write_note
 from ipttctl.fleet.publisher import _LOOK
 from ipttctl.frames.codec import decode_head, encode
@@ -529,7 +529,6 @@ def test_a_stream_that_loses_all_the_time_is_noted_now_and_then_and_by_a_thread(
     monkeypatch.setattr("ipttctl.fleet.publisher._LOOK", 0.1)
     monkeypatch.setattr(ledger_keeper, "_PAUSE_LOST", 1.5)
     threads = []
-    condensed = ledger_keeper.condensed
 
     def noted(kept: list[KeptMessage], most: int) -> list[KeptMessage]:
         threads.append(threading.current_thread())

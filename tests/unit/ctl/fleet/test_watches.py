@@ -278,15 +278,15 @@ def test_a_watch_that_was_begun_just_before_all_are_ended_is_ended(
         async def on_host(work: Callable[[], Any]) -> Any:
             found = work()
             if isinstance(found, FakeRunning):
-                await begun.end_all()
+                await watched.end_all()
             return found
 
         spool = Spool(FrameNumbers("web1", "b"), 1 << 20)
         feed = Feed(spool, events="none", stories=True, frame=1, linger=1, told=lambda *_: None)
-        begun = Watches(agent_config(leaf, agent_key, DROPS), host, on_host, feed)
-        task = asyncio.create_task(begun.run())
+        watched = Watches(agent_config(leaf, agent_key, DROPS), host, on_host, feed)
+        task = asyncio.create_task(watched.run())
         await until(lambda: host.traces and host.traces[0].detached)
-        assert not begun.names
+        assert not watched.names
         task.cancel()
 
     asyncio.run(run())

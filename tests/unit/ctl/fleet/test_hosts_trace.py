@@ -84,9 +84,12 @@ async def fleet(
         FakeHost(boot="b-2", story=teller(Way.ARRIVAL)),
     ]
     async with AsyncExitStack() as stack:
+        agents = []
         for name, host in zip(HOSTS, hosts, strict=True):
             own = config(servers, name, events, more)
-            await stack.enter_async_context(running_agent(own, host))
+            agents.append(await stack.enter_async_context(running_agent(own, host)))
+        # a hub asks late again for a stream that it did not find
+        await until(lambda: all(one.publisher.ready for one in agents))
         asker = await stack.enter_async_context(connected(servers.settings))
         await heard(asker, len(hosts))
         sources = [

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -13,6 +12,7 @@ from msgspec import Meta, Struct
 from ipttctl.bpf.private_dirs import make_private
 from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet.ledger import MOST_NUMBER, RECENT
+from ipttctl.fleet.whole_file import write_whole
 
 MOST_ENTRIES: Final = 512
 """Most entries of a note."""
@@ -81,14 +81,7 @@ def write_note(place: Path, note: LedgerNote) -> None:
     temporary = place.with_name(f".{place.name}.tmp")
     try:
         make_private(place.parent)
-        temporary.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as opened:
-            opened.write(msgspec.json.encode(note))
-            opened.flush()
-            # else it may be empty after a loss of power
-            os.fsync(opened.fileno())
-        temporary.replace(place)
+        write_whole(place, temporary, msgspec.json.encode(note))
     except OSError as error:
         _remove(temporary, place)
         raise IpttctlError(f"cannot write {place}: {os_reason(error)}") from None

@@ -22,6 +22,7 @@ from ipttctl.fleet.config import ObjectsOptions
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.grants import RefusedError
 from ipttctl.fleet.requests import file_name
+from ipttctl.fleet.whole_file import write_whole
 
 _PATIENCE: Final = 10.0
 MOST: Final = 64
@@ -64,7 +65,7 @@ async def fetch(client: Client, config: ObjectsOptions, digests: Collection[str]
         place = directory / file_name(digest)
         if not await asyncio.to_thread(_use, place, digest):
             data = await _get(client, config, digest)
-            await asyncio.to_thread(_write, place, data)
+            await asyncio.to_thread(write_whole, place, place.with_suffix(".tmp"), data)
     return directory
 
 
@@ -126,13 +127,3 @@ def _use(place: Path, digest: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _write(place: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    temporary = place.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as opened:
-        opened.write(data)
-    temporary.replace(place)

@@ -7,7 +7,6 @@ kept in time is undone by the agent: the module does so with swaps, but not with
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet.grants import RefusedError
 from ipttctl.fleet.host import AgentHost, FleetLink, TrialTerms
 from ipttctl.fleet.requests import ApplyRequest, Declared, guards_of
+from ipttctl.fleet.whole_file import write_whole
 
 Steps: TypeAlias = list[dict[str, Any]]
 """Steps that were taken, as ``apply`` prints them."""
@@ -286,13 +286,7 @@ class Trials:
         temporary = self._directory / f".{_FILE}.tmp"
         try:
             make_private(self._directory)
-            temporary.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as opened:
-                opened.write(msgspec.json.encode(journal))
-                opened.flush()
-                os.fsync(opened.fileno())
-            temporary.replace(self._directory / _FILE)
+            write_whole(self._directory / _FILE, temporary, msgspec.json.encode(journal))
             self._note(journal)
         except OSError as error:
             raise IpttctlError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What survives the wire, as bpf/join.c tells it of packets that are cut or merged on their way."""
+"""Marks of packets that are cut or merged on their way, as bpf/join.c makes them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What messages of the stream hold that the agent has not published in this run."""
+"""Messages of the stream that the agent has not published in this run, and their items."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PARTS: Final = 64
 
 @dataclass
 class Earlier:
-    """What was found. Numbers of messages that are no frames of the host are left out.
+    """Findings. Numbers of messages that are no frames of the host are left out.
 
     Reading may break off, and goes on where it was.
     """

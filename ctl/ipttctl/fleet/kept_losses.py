@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the heads of kept frames say that was lost, by host, without counting anything twice."""
+"""Losses that the heads of kept frames tell, by host, without counting anything twice."""
 
 from __future__ import annotations
 

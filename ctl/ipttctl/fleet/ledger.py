@@ -22,7 +22,7 @@ UNKNOWN: Final = "unknown"
 held: here messages are counted, not items."""
 
 Losses: TypeAlias = Counter[tuple[str, str]]
-"""What frames have to say: numbers by the kind of the frames and the cause."""
+"""Losses that frames have to say: numbers by the kind of the frames and the cause."""
 
 RECENT: Final = 64
 """Numbers that are remembered one by one: messages are not stored in the order of their numbers."""
@@ -74,7 +74,7 @@ class StreamLedger:
         self.unknown = 0
         """Messages that were thrown away and of which it is not known what they held."""
         self.unsaid: Losses = Counter()
-        """What was thrown away and no frame that is stored says."""
+        """Items that were thrown away and that no frame which is stored says."""
 
     def stored(self, number: int, head: FrameHead, sent: float) -> None:
         """Take note of a message that the stream has under a number.
@@ -145,7 +145,7 @@ class StreamLedger:
 
 
 def to_say(lost: Counter[str]) -> Losses:
-    """What frames have to say of losses by kind."""
+    """Losses that frames have to say, by kind."""
     found: Losses = Counter()
     for kind, number in lost.items():
         if kind == UNKNOWN:
@@ -158,7 +158,7 @@ def to_say(lost: Counter[str]) -> Losses:
 
 
 def said(head: FrameHead) -> Losses:
-    """What a frame says of losses by the bound of the stream."""
+    """Losses by the bound of the stream, as a frame says them."""
     return Counter({(head.kind, cause): head.lost.get(cause, 0) for cause in (STREAM, UNKNOWN)})
 
 

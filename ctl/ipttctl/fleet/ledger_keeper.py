@@ -43,7 +43,7 @@ _NANO: Final = 1_000_000_000
 
 @dataclass
 class _Beginning:
-    """What there is to begin with: a note, and what was read so far of a stream."""
+    """Things to begin with: a note, and what was read so far of a stream."""
 
     created: float
     """When the stream was made."""

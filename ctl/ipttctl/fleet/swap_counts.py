@@ -77,7 +77,7 @@ class SwapCounts:
 
 
 def _end(link: FleetLink | None, generation: int) -> str:
-    """What became of the swap that made a generation of a link."""
+    """The outcome of the swap that made a generation of a link."""
     if link is not None and link.generation == generation + 1:
         # it is the roll-back; or else the next swap, which is refused while one waits
         return link.end if link.end in ROLLED_BACK else KEPT

@@ -24,13 +24,13 @@ changes the packet first and then does not match."""
 _LAST: Final = frozenset({Kind.JOURNEY_FREED, Kind.JOURNEY_DROPPED, Kind.JOURNEY_LOST})
 
 _Place: TypeAlias = bytes
-"""What tells passages through hooks apart: with a tunnel's header, a packet has another length."""
+"""Fields that tell passages through hooks apart: with a tunnel's header a packet is longer."""
 
 _Ends: TypeAlias = bytes
 
 
 class _Seen(NamedTuple):
-    """What an event of a function tells of the fields that rules' events do not show, and where.
+    """Fields that rules' events do not show, as an event of a function tells them, and where.
 
     In the order of the record.
     """

@@ -101,7 +101,7 @@ def test_a_packet_that_is_known_is_taken_as_libpcap_takes_it(text: str, packet: 
 def test_no_bit_that_is_not_known_changes_an_outcome(
     text: str, packet: bytes, data: st.DataObject
 ) -> None:
-    """Whatever a run tells is true of all packets that agree with what is known."""
+    """Answers of a run are true of all packets that agree with what is known."""
     size = len(packet)
     mask = bytes(
         data.draw(st.lists(st.sampled_from([0, 0xFF, 0xF0]), min_size=size, max_size=size))

@@ -243,7 +243,7 @@ def test_losses_are_told_with_stories_where_no_events_are_published(
 def test_losses_are_told_with_events_and_with_stories(
     leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
 ) -> None:
-    """Whoever may read one kind alone learns of them."""
+    """Readers of one kind alone learn of them."""
 
     async def run() -> None:
         async with (

@@ -176,7 +176,7 @@ def late(behind: int, drift: float) -> Callable[[], int]:
 
 
 def test_clocks_may_be_apart_and_drift(servers: TwoServers) -> None:
-    """What came to a host did so seconds before it was sent, by its own clock."""
+    """Packets come to a host seconds before they are sent, by its own clock."""
 
     async def run() -> None:
         async with fleet(servers) as (hosts, asker):
@@ -222,7 +222,7 @@ def test_hosts_that_do_not_trace_and_those_that_lose_are_named(servers: TwoServe
 
 
 def test_what_a_host_loses_is_named_where_it_publishes_events_too(servers: TwoServers) -> None:
-    """What was lost before the trace is not of it."""
+    """Losses of before the trace are not of it."""
 
     async def run() -> None:
         async with fleet(servers, "traces") as (hosts, asker):

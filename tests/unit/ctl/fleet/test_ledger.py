@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the stream's bound throws away is counted over restarts of the agent, and once."""
+"""Items that the stream's bound throws away, counted over restarts of the agent, and once."""
 
 from __future__ import annotations
 
@@ -560,7 +560,7 @@ def test_a_stream_that_loses_all_the_time_is_noted_now_and_then_and_by_a_thread(
 
 
 def test_a_message_of_another_host_is_not_counted(place: Place) -> None:
-    """Who may publish there can make frames up."""
+    """Users who may publish there can make frames up."""
     numbers = FrameNumbers("web2", "boot")
 
     async def run() -> None:

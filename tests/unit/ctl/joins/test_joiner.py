@@ -581,7 +581,7 @@ def test_nothing_is_joined_wrongly(seed: int, terms: Terms) -> None:
 
 
 def summary(outcome: Outcome) -> str:
-    """What became of arrivals that were told at both ends, and of all ends of wires."""
+    """The numbers of arrivals that were told at both ends, and of all ends of wires, by outcome."""
     ends = sum(outcome.states.values())
     unseen, ambiguous = (outcome.states[one] for one in (WireState.UNSEEN, WireState.AMBIGUOUS))
     return (

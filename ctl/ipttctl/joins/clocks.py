@@ -122,3 +122,8 @@ class Clocks:
         low, high = self.difference(left, came, left_at)
         passed = came_at - left_at
         return passed - high, passed - low
+
+    def allow(self, left: Life, came: Life, left_at: int, came_at: int) -> bool:
+        """Whether a packet that left one host then may be the one that came to another."""
+        least, most = self.wire(left, came, left_at, came_at)
+        return most >= 0 and least <= self._longest

@@ -31,10 +31,9 @@ class _Gone:
 class GoneDepartures:
     """Remembers departures for a time, by their places."""
 
-    def __init__(self, kept: int, longest: int) -> None:
-        """Remember them for ``kept`` ns; a packet is on its way for ``longest`` ns at most."""
+    def __init__(self, kept: int) -> None:
+        """Remember them for ``kept`` ns."""
         self._kept = kept
-        self._longest = longest
         self._places: OrderedDict[Place, list[_Gone]] = OrderedDict()
 
     def note(self, one: Sighting, now: int) -> None:
@@ -54,7 +53,7 @@ class GoneDepartures:
             there = self._places.get(place, ())
             alike = [one for one in there if one.until >= now]
             if len(alike) < _MOST_ALIKE:
-                alike = [one for one in alike if self._could_be(one, came, clocks)]
+                alike = [one for one in alike if _could_be(one, came, clocks)]
             found.update(alike)
         return len(found)
 
@@ -63,8 +62,8 @@ class GoneDepartures:
         oldest = next(iter(self._places.values()), None)
         return oldest is not None and oldest[-1].until < now
 
-    def _could_be(self, gone: _Gone, came: Sighting, clocks: Clocks) -> bool:
-        if gone.life[0] == came.told.life[0] or not overlap(gone.mark, came.mark):
-            return False
-        least, most = clocks.wire(gone.life, came.told.life, gone.time, came.time)
-        return most >= 0 and least <= self._longest
+
+def _could_be(gone: _Gone, came: Sighting, clocks: Clocks) -> bool:
+    if gone.life[0] == came.told.life[0] or not overlap(gone.mark, came.mark):
+        return False
+    return clocks.allow(gone.life, came.told.life, gone.time, came.time)

@@ -7,7 +7,6 @@ import asyncio
 import json
 import stat
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,20 @@ from nats.js.api import StreamConfig
 
 from ipttctl.cli import run
 from ipttctl.fleet import kept as kept_module
-from ipttctl.fleet.asker import HubError
 from ipttctl.fleet.heartbeat import Heartbeat
-from ipttctl.fleet.kept_items import KeptItems
 from ipttctl.fleet.kept_losses import KeptLosses
 from ipttctl.fleet.kept_tables import KeptTables
-from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
-from ipttctl.frames.codec import encode
+from ipttctl.frames.bodies import JSON_FORMAT, json_body
 from ipttctl.frames.head import EVENTS, STORIES
 from ipttctl.frames.writer import FrameNumbers
-from ipttproto import parse_batch
+from tests.unit.ctl.fleet.hub_stream import (
+    dropped,
+    events,
+    keep,
+    no_wait,
+    settings,
+    stories,
+)
 from tests.unit.ctl.fleet.support import (
     FakeHost,
     Key,
@@ -38,56 +41,8 @@ from tests.unit.ctl.fleet.support import (
     running_agent,
     until,
 )
-from tests.unit.ctl.fleet.test_metrics import by_rule, told
-from tests.unit.ctl.stories.packets import one_story, to_docker
-from tests.unit.ctl.support import batch_payload, event
 
-Message = tuple[str, bytes]
-
-
-def dropped(number: int) -> str:
-    return told(one_story(by_rule(number))).line
-
-
-def stories(numbers: FrameNumbers, lines: Sequence[str]) -> Message:
-    """A message with stories."""
-    head = numbers.head(STORIES, len(lines), JSON_FORMAT)
-    return f"ipttctl.story.{numbers.host}", encode(head, json_body(lines))
-
-
-def events(numbers: FrameNumbers, count: int) -> Message:
-    """A message with events."""
-    batch = parse_batch(batch_payload([event(rulenum=n) for n in range(count)]))
-    form, body = events_body([batch])
-    return f"ipttctl.ev.{numbers.host}", encode(numbers.head(EVENTS, count, form), body)
-
-
-@pytest.fixture
-def settings(tmp_path: Path, leaf: Server, reader_key: Key) -> str:
-    """The settings of somebody who asks; the server of the tests of agents is the hub here."""
-    file = tmp_path / "hub.yaml"
-    file.write_text(f"url: {leaf.url}\nnkey: {reader_key.seed}\n")
-    return str(file)
-
-
-@pytest.fixture(autouse=True)
-def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody but the test sends heartbeats."""
-    monkeypatch.setattr("ipttctl.fleet.asker.WAIT", 0.5)
-
-
-def keep(server: Server, key: Key, messages: Sequence[Message], **config: Any) -> None:
-    """Have the hub's stream keep messages."""
-
-    async def put() -> None:
-        async with client(server, key) as user:
-            js = user.jetstream()
-            names = ["ipttctl.ev.*", "ipttctl.story.*"]
-            await js.add_stream(StreamConfig(name="ipttctl", subjects=names, **config))
-            for subject, data in messages:
-                await js.publish(subject, data)
-
-    asyncio.run(put())
+__all__ = ["no_wait", "settings"]  # fixtures
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
@@ -403,161 +358,6 @@ def test_tables_go_to_parquet_for_the_owner_only(
     assert run(["query", "--drops-by-rule", str(made)]) == 0
     assert run(["export", "--hub", settings, "--pcapng", str(tmp_path / "x")]) == 2
     assert "the hub keeps no bytes of packets" in capsys.readouterr().err
-
-
-def test_stories_are_shown(
-    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
-    delivered = told(one_story(to_docker())).line
-    evil = json.loads(dropped(3))
-    evil["end"]["text"] = "\x1b[31mred"
-    first = stories(one, [dropped(1), "{}", '{"time_ns": 1e300}', delivered])
-    keep(leaf, reader_key, [first, first, stories(two, [json.dumps(evil)])])
-    assert run(["show", "--hub", settings]) == 0
-    said = capsys.readouterr()
-    heads = [line for line in said.out.splitlines() if line and not line.startswith(" ")]
-    assert [line.split()[0] for line in heads] == ["web1", "web1", "web2"]
-    assert heads[0].split()[2:] == [
-        *("tcp", "192.0.2.7:51324", ">", "203.0.113.5:8080", "in", "4026531840")
-    ]
-    lines = said.out.splitlines()
-    assert lines[1:4] == [
-        "  device                  in by eth0",
-        "  nft inet fw input 2     drop",
-        "  dropped by nft inet fw input 2 (handle 12), 4 us after it began",
-    ]
-    changed = "  PREROUTING              nf_nat_ipv4_pre_routing; destination 203.0.113.5:8080 > "
-    assert f"{changed}172.17.0.2:80" in lines
-    assert "  filter DOCKER-USER 1    rule" in lines
-    assert "  \\x1b[31mred, 4 us after it began" in lines
-    assert "2 frames or stories that cannot be read passed over" in said.err
-    assert said.err.endswith("3 stories told\n")
-    assert run(["show", "--hub", "--drops", "-c", "1", "--hosts", "web2", settings]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("web2  ")
-    assert said.err == "1 story told\n"
-    assert run(["show", "--hub", "-o", "json", settings]) == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(one["host"], one["boot_id"]) for one in found if "end" in one] == [
-        *(("web1", "b1"), ("web1", "b1"), ("web2", "b2"))
-    ]
-
-
-def test_stories_are_shown_as_asked(
-    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = json.loads(told(one_story(to_docker())).line)
-    for step in whole["steps"]:
-        for call in step.get("functions", ()):
-            for consulted in call["consulted"]:
-                for rule in consulted["rules"]:
-                    rule.update(rule=f"-A {rule['chain']}", rule_syntax="iptables", owner="docker")
-    ended = json.loads(dropped(2))
-    ended["time_ns"] = whole["time_ns"] + 1_500_000_123
-    lines = ['{"time_ns": 1e300}', json.dumps(whole), json.dumps(ended)]
-    keep(leaf, reader_key, [stories(FrameNumbers("web1", "b1"), lines)])
-
-    def shown(*options: str) -> list[str]:
-        assert run(["show", "--hub", *options, settings]) == 0
-        return capsys.readouterr().out.splitlines()
-
-    first, second = (line.split()[1] for line in shown("-t") if line.startswith("web1"))
-    assert (first, second) == ("0.000000", "1.500000")
-    first, second = (line.split()[1] for line in shown("-T") if line.startswith("web1"))
-    assert second.endswith(f".{ended['time_ns'] % 10**9:09d}")
-    short, verbose = shown(), shown("-v")
-    assert set(short) < set(verbose)
-    assert "  PREROUTING              iptable_raw_hook" in set(verbose) - set(short)
-    assert "  filter FORWARD          drop" in verbose
-    assert any("-A DOCKER-USER  [docker: " in line for line in short)
-    assert not any("-A " in line or "docker:" in line for line in shown("--no-rules"))
-    plain = [json.loads(line) for line in shown("--no-rules", "-o", "json")]
-    assert '"-A ' not in json.dumps(plain)
-    assert plain[1]["end"]["text"] == whole["end"]["text"]
-
-
-def test_equal_stories_are_told_once(
-    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
-    delivered = told(one_story(to_docker())).line
-    kept = [
-        stories(one, [dropped(1), delivered, "{}", dropped(2), dropped(3)]),
-        stories(two, [dropped(4)]),
-    ]
-    keep(leaf, reader_key, kept)
-    assert run(["show", "--hub", "--summary", settings]) == 0
-    said = capsys.readouterr()
-    heads = [line for line in said.out.splitlines() if line and not line.startswith(" ")]
-    assert heads == ["3 packets, for example", "1 packet", "1 packet", "5 packets, 3 ways"]
-    assert said.err.splitlines() == [
-        "1 frames or stories that cannot be read passed over",
-        "5 stories told",
-    ]
-    assert run(["show", "--hub", "--summary", "-o", "json", "--hosts", "web1", settings]) == 0
-    groups = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(group["host"], group["count"]) for group in groups] == [("web1", 3), ("web1", 1)]
-    assert groups[0]["example"]["packet"] == 1
-    assert groups[0]["last_ns"] > groups[0]["first_ns"]
-
-
-def test_what_was_counted_is_told_if_reading_ends_early(
-    leaf: Server,
-    reader_key: Key,
-    settings: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    keep(leaf, reader_key, [stories(FrameNumbers("web1", "b"), [dropped(1), dropped(2)])])
-    whole = KeptItems.stories
-
-    async def cut_off(items: KeptItems, *arguments: Any) -> None:
-        await whole(items, *arguments)
-        raise HubError("the hub is gone")
-
-    monkeypatch.setattr(KeptItems, "stories", cut_off)
-    assert run(["show", "--hub", "--summary", settings]) == 1
-    said = capsys.readouterr()
-    assert said.out.splitlines()[-1] == "2 packets, 1 way"
-    assert said.err == "2 stories told\nipttctl: the hub is gone\n"
-
-
-def test_no_error_of_printing_passes_for_one_of_a_story(
-    leaf: Server, reader_key: Key, settings: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keep(leaf, reader_key, [stories(FrameNumbers("web1", "b"), [dropped(1), dropped(2)])])
-    printed = []
-
-    def fail(texts: Sequence[str]) -> None:
-        printed.append(texts)
-        raise BrokenPipeError
-
-    monkeypatch.setattr("ipttctl.cli.show_kept.lines", fail)
-    assert run(["show", "--hub", settings]) != 0
-    assert len(printed) == 1
-
-
-def test_events_are_shown(
-    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
-    keep(leaf, reader_key, [events(one, 2), events(two, 3)])
-    assert run(["show", "--hub", "--lines", settings]) == 0
-    said = capsys.readouterr()
-    assert [line.split()[0] for line in said.out.splitlines()] == ["web1"] * 2 + ["web2"] * 3
-    assert "rulenum=1" in said.out.splitlines()[1]
-    assert said.err == "5 events\n"
-    asked = ["show", "--hub", "--lines", "-c", "4", "-o", "json", settings]
-    assert run(asked) == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    names = ("host", "boot_id", "rulenum")
-    assert [tuple(one[name] for name in names) for one in found] == [
-        *(("web1", "b1", 0), ("web1", "b1", 1)),
-        *(("web2", "b2", 0), ("web2", "b2", 1)),
-    ]
-    assert run(["show", "--hub", "--lines", "--columns", "time", "-t", settings]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "web1  0.000000"
 
 
 def test_hosts_and_links_are_those_of_now(

@@ -15,7 +15,7 @@ from ipttctl.joins.joiner import HOLD, Joiner
 from ipttctl.joins.marks import Mark, Way
 from ipttctl.show.chain_summary import MOST_CHAIN_GROUPS, ChainSummary
 from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
-from tests.unit.ctl.joins.test_joiner import DATAGRAM, MARK, A, B
+from tests.unit.ctl.joins.telling import DATAGRAM, MARK, A, B
 
 HEADERS = {
     "family": 4,

@@ -292,25 +292,6 @@ def test_a_watch_that_was_begun_just_before_all_are_ended_is_ended(
     asyncio.run(run())
 
 
-def test_stories_of_watches_say_what_was_lost_where_no_events_come(
-    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
-) -> None:
-    async def run() -> None:
-        config = agent_config(leaf, agent_key, DROPS)
-        async with running_agent(config, host) as agent, client(leaf, reader_key) as reader:
-            await until(begun(host))
-            host.feed.put(1, link=100)
-            await until(lambda: agent.publisher.items == 1)
-            host.feed.put(2, link=100, lost=7)
-            frames = await kept(reader, "ipttctl-web1", 3)
-        assert [(head.kind, head.count, head.lost) for head, _ in frames] == [
-            ("stories", 1, {}),
-            ("stories", 2, {"ring": 7}),
-        ]
-
-    asyncio.run(run())
-
-
 def test_events_of_a_watch_are_published_where_all_are(
     leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
 ) -> None:

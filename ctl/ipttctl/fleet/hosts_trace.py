@@ -269,11 +269,13 @@ class HostsTrace:
                 self._take_other(host, decode_head(message.data))
                 return
             head, body = decode(message.data)
+            if (head.host, head.kind) != (host.name, STORIES):
+                raise FrameError("the frame is of another host")
             begun = host.begun
             if not begun:
                 host.begin(head)
-            if (head.host, head.kind, head.run) != (host.name, STORIES, host.run):
-                raise FrameError("the frame is of another host")
+            if head.run != host.run:
+                raise FrameError("the frame is of another run")
             host.life = head.host, head.boot
             if not host.seen.first(head):
                 return

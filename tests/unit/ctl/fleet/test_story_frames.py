@@ -124,6 +124,18 @@ def test_frames_of_another_host_or_another_run_are_passed_over() -> None:
     asyncio.run(run())
 
 
+def test_a_frame_of_another_host_does_not_say_which_run_it_is() -> None:
+    async def run() -> None:
+        trace = await taken(
+            message("ipttctl.story.web1", "t-web1", frame(0, ['{"packet":1}'], host="x", run="x")),
+            message("ipttctl.story.web1", "t-web1", frame(0, ['{"packet":2}'])),
+        )
+        assert [one.story["packet"] for chain in trace.rest() for one in chain.stories] == [2]
+        assert trace.hosts[0].damaged == 1
+
+    asyncio.run(run())
+
+
 def test_a_hub_that_sends_what_is_none_is_not_followed() -> None:
     class Pulled:
         async def fetch(self, *_: Any, **__: Any) -> list[Msg]:

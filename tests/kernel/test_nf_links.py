@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import time
@@ -113,17 +114,25 @@ def test_a_slow_program_shows(
         slot = controller.link(link.id).stats.slots[Slot.PACKET]
         assert slot.runs > 0
         assert slot.run_time == 0
+    rounds = 10
+    # of several rounds, for one may count what an interrupt took besides
+    least = [math.inf, math.inf]
     statistics = syscalls.enable_run_time()
     try:
-        net.left.ping(net.right_address, "-c", "10", "-i", "0.01")
+        before = [0, 0]
+        for _ in range(rounds):
+            net.left.ping(net.right_address)
+            slots = [controller.link(link.id).stats.slots[Slot.PACKET] for link in links]
+            for place, slot in enumerate(slots):
+                least[place] = min(least[place], slot.run_time - before[place])
+                before[place] = slot.run_time
     finally:
         os.close(statistics)
-    times = [controller.link(link.id).stats.slots[Slot.PACKET] for link in links]
-    print(f"slow: {times[0]}, fast: {times[1]}")
-    assert times[0].runs == times[1].runs >= 11
+    print(f"slow: {slots[0]}, fast: {slots[1]}; of a round at least {least} ns")
+    assert slots[0].runs == slots[1].runs >= 1 + rounds
     # a step is two instructions, and no machine executes twenty in a nanosecond
-    assert times[0].run_time > 10 * steps / 10
-    assert times[0].run_time > 3 * times[1].run_time > 0
+    assert least[0] > steps / 10
+    assert least[0] > 3 * least[1] > 0
 
 
 # --- limits, and objects that disappear -----------------------------------------------------------

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from ipttctl.frames.head import MOST_HEAD, FrameError, FrameHead
+from ipttctl.frames.head import KINDS, MOST_HEAD, FrameError, FrameHead
 
 MAGIC: Final = b"IPF\x01"
 """The first bytes of a frame, the last of them its version."""
@@ -67,15 +68,18 @@ def encode(head: FrameHead, body: bytes) -> bytes:
     return b"".join((header, _CHECK.pack(zlib.crc32(header)), first, stored))
 
 
-def decode(data: bytes | memoryview) -> tuple[FrameHead, bytes]:
+def decode(data: bytes | memoryview, kinds: Collection[str] = KINDS) -> tuple[FrameHead, bytes]:
     """Head and body of a frame, which is all of ``data``.
 
-    Nothing is allocated for lengths that the data only claim to have.
+    Nothing is allocated for lengths that the data only claim to have. Of other ``kinds`` the body
+    is empty: decompression takes most of the time.
 
     Raises:
         FrameError: the data are no frame, or a damaged one.
     """
     lengths, head, stored = _parts(data)
+    if head.kind not in kinds:
+        return head, b""
     if not lengths.flags & _COMPRESSED:
         return head, bytes(stored)
     return head, _expanded(stored, lengths.body)

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -135,7 +135,7 @@ class Recording:
         damage = Damage()
         later: list[dict[str, Any]] = []
         with opened(path) as file:
-            for head, body in _frames(file, damage):
+            for head, body in _frames(file, damage, {NAMES, RULESETS}):
                 if first is not None and head.run != first.run:
                     damage.others += 1
                     continue
@@ -216,8 +216,10 @@ class Recording:
     def items(self, *, events: bool = True, stories: bool = False) -> Iterator[Item]:
         """All that happened, in order."""
         damage = Damage()
+        kinds = {EVENTS: events, NAMES: events, STORIES: stories}
+        wanted = {kind for kind, one in kinds.items() if one}
         with opened(self.path) as file:
-            for head, body in _frames(file, damage):
+            for head, body in _frames(file, damage, wanted):
                 if head.run != self.head.run:
                     continue
                 if head.kind == EVENTS and events and head.count:
@@ -238,7 +240,7 @@ class Recording:
     def rulesets(self) -> Iterator[RecordedRuleset]:
         """The whole rulesets, in the order in which they were listed."""
         with opened(self.path) as file:
-            for head, body in _frames(file, Damage()):
+            for head, body in _frames(file, Damage(), {RULESETS}):
                 if head.run != self.head.run or head.kind != RULESETS or b'"ruleset"' not in body:
                     continue
                 for value in _objects(head, body, self.damage):
@@ -282,8 +284,11 @@ def _due(value: dict[str, Any]) -> Iterator[Due]:
         return
 
 
-def _frames(file: BinaryIO, damage: Damage) -> Iterator[tuple[FrameHead, bytes]]:
-    reader = FrameReader(file)
+def _frames(
+    file: BinaryIO, damage: Damage, kinds: Collection[str]
+) -> Iterator[tuple[FrameHead, bytes]]:
+    """The frames of a file; bodies of other ``kinds`` are left out."""
+    reader = FrameReader(file, kinds)
     yield from reader
     damage.frames += reader.damaged
     damage.size += reader.skipped

@@ -87,6 +87,13 @@ def test_a_frame_comes_back(made: FrameHead, body: bytes) -> None:
 
 
 @EXAMPLES
+@given(HEADS, BODIES, st.sets(st.sampled_from(sorted(KINDS))))
+def test_bodies_of_other_kinds_are_left_out(made: FrameHead, body: bytes, kinds: set[str]) -> None:
+    reader = FrameReader(io.BytesIO(encode(made, body)), kinds)
+    assert list(reader) == [(made, body if made.kind in kinds else b"")]
+
+
+@EXAMPLES
 @given(HEADS, BODIES, st.data())
 def test_a_damaged_frame_is_one_error(made: FrameHead, body: bytes, data: st.DataObject) -> None:
     whole = bytearray(encode(made, body))

@@ -28,6 +28,7 @@ from ipttctl.fleet.heartbeat import Selector
 from ipttctl.link.controller import Controller
 from ipttctl.programs.trace import remove_trace_pins
 from tests.demo.stage import (
+    LiveCommand,
     NotShownError,
     check,
     command_line,
@@ -51,6 +52,8 @@ PACKETS: Final = 60
 PORT: Final = 99
 _BEGINNING: Final = 900
 _LEASE: Final = 300
+#: seconds without the hub
+_AWAY: Final = 3
 SOURCE: Final = """
 #include "ipttrace.h"
 IPTTRACE_LICENSE("GPL");
@@ -84,7 +87,8 @@ def main() -> int:
         return 1
     heading("Shown")
     print("1. A request through three hosts and a NAT between them: one story.")
-    print(f"2. A program rolled out to hosts in waves, and swapped: generation {generation}.")
+    print(f"2. A program rolled out to hosts in waves, and swapped: generation {generation};")
+    print("   the hub killed meanwhile.")
     print(f"3. The hub killed under traffic: {PACKETS} packets, none lost, none twice.")
     print("4. Drops by rule and by host, asked from the hub with SQL.")
     print("5. Links, agents and namespaces are gone; the kernel had nothing to complain of.")
@@ -218,19 +222,31 @@ def show_waves(stage: Stage) -> int:
     say("""
         The hosts share one module here, in which their links have the names of their namespaces
         before them. The objects go to the hub's store, and run because the asker signs a grant for
-        each host.
+        each host. During the second roll-out the hub is killed, when the first wave has begun: the
+        roll-out waits for it, and goes on.
     """)
-    for name in ("all", "none"):
+    for name, killed in (("all", False), ("none", True)):
         file = stage.directory / "fleet.yaml"
         text = f"links:\n  see:\n    hook: nf:inet4/input\n    object: {{packet: {name}.o:see}}\n"
         file.write_text(text)
         show(text)
         heard(stage)
-        command_line(
+        asked = (
             *("fleet", "apply", str(file), "--hosts", "role=node", "--wait", "5"),
             *("--waves", "1,100%", "--pause", "2s", "--sign", str(stage.servers.asker.seed)),
             *("--hub", str(stage.settings)),
         )
+        with live(*asked) as rolling:
+            if killed:
+                rolling.wait_for_line("wave 1 of 2", _BEGINNING)
+                print("the hub is killed", flush=True)
+                stage.servers.hub.kill()
+                time.sleep(_AWAY)
+                check(not done(rolling), "the roll-out did not need the hub")
+                stage.servers.hub.start()
+                print("the hub is back", flush=True)
+            rolling.finish(_BEGINNING)
+            check(done(rolling), "the last wave was not kept")
     command_line("fleet", "status", "--hub", str(stage.settings))
     with Controller() as controller:
         found = {one.name: one.generation for one in controller.links()}
@@ -240,6 +256,11 @@ def show_waves(stage: Stage) -> int:
         for name in wanted:
             controller.detach(name)
     return min(found.values())
+
+
+def done(rolling: LiveCommand) -> bool:
+    """Whether the last wave of a roll-out was kept."""
+    return "wave 2 of 2: kept" in rolling.lines
 
 
 # --- the hub goes ---------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ STRIDE: Final = align(HEADER_SIZE + _EVENT_SIZE)
 _ROW: Final = struct.Struct(
     f"={HEADER_SIZE}x{row_format(Event)}{STRIDE - HEADER_SIZE - _EVENT_SIZE}x"
 )
+_TIME: Final = struct.Struct(f"={HEADER_SIZE}x{row_format(Event, ('time',))}")
 _NO_HEADER: Final = "an events message does not start with a batch header of our layout"
 #: members before the names, which are the last ones
 _NOT_NAMES: Final = [member.c_type for member in fields(Event)].index("char")
@@ -119,6 +120,11 @@ class EventBatch:
             payloads=payloads,
             places=None if self.places is None else self.places[count:] - count,
         )
+
+    def time(self, place: int) -> int:
+        """The time (CLOCK_MONOTONIC, ns) of an event."""
+        (time,) = _TIME.unpack_from(self.wire, place * STRIDE)
+        return int(time)
 
     def sequences(self) -> list[int]:
         """The number of each event."""

@@ -27,6 +27,7 @@ from ipttctl.programs.trace import TraceOptions
 from ipttctl.show.render_json import dumps
 from ipttctl.show.story_json import StoryJson
 from ipttctl.stories.assemble import SETTLE, StoryAssembler
+from ipttctl.stories.gaps import Gap
 from ipttctl.stories.model import Story, is_drop
 from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
@@ -103,6 +104,10 @@ class LocalTeller(LinkEvents):
             marks = map(self._notes.told, wanted)
             lines = [_with_join(line, one) for line, one in zip(lines, marks, strict=True)]
         return list(map(Told, wanted, lines))
+
+    def lose(self, gap: Gap) -> None:
+        """Have the stories of packets that were on their way say that events were lost."""
+        self._assembler.lose(gap)
 
     def _take(self, events: JoinedBatches) -> None:
         if self._within is not None:

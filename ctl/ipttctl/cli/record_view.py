@@ -25,6 +25,7 @@ from ipttctl.recordings.writer import RecordingWriter
 from ipttctl.show.render_json import link_object
 from ipttctl.show.story_json import StoryJson
 from ipttctl.show.story_words import StorySources
+from ipttctl.stories.gaps import Gap
 from ipttctl.stories.model import Story
 from ipttctl.stories.steps import OF_RULES
 from ipttctl.system.namespace_names import NameAt
@@ -191,12 +192,15 @@ class RecordView(StoryView):
         """A sentence on what was recorded so far."""
         return f"{self._recorded.progress}, {counted(self.told, 'story', 'stories')}"
 
-    def show(self, batches: Iterable[EventBatch]) -> None:
-        """Write events before they are taken."""
-        read = list(batches)
+    def lose(self, gap: Gap) -> None:
+        """Write when events were lost, before the events that came next."""
+        self._recorded.writer.lost_within(gap)
+        super().lose(gap)
+
+    def _show(self, batches: Sequence[EventBatch]) -> None:
         if not self.full:
-            self._recorded.write_events(read, self._of_links)
-        super().show(read)
+            self._recorded.write_events(list(batches), self._of_links)
+        super()._show(batches)
         self._recorded.writer.flush_names()
 
     def due(self, now: int) -> None:

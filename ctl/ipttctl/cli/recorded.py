@@ -15,6 +15,7 @@ from ipttctl.link.losses import Losses
 from ipttctl.recordings.excerpt import Excerpt
 from ipttctl.recordings.reader import Due, Events, Recording
 from ipttctl.stories.assemble import SETTLE
+from ipttctl.stories.gaps import Gap
 from ipttproto import EventBatch
 
 
@@ -39,6 +40,8 @@ def play(
                 if isinstance(view, StoryView) and until is not None and head.monotonic > until:
                     # as a trace does that ends then
                     view.due(until + SETTLE)
+            case Gap():
+                view.lose(item)
             case Due(moment) if isinstance(view, StoryView):
                 view.due(moment)
     if isinstance(view, StoryView):

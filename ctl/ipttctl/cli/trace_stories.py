@@ -20,6 +20,7 @@ from ipttctl.show.render_text import left_out_text
 from ipttctl.show.story_totals import StoryTotals, story_totals_line
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.assemble import SETTLE, StoryAssembler
+from ipttctl.stories.gaps import Gap
 from ipttctl.stories.model import Story, is_drop
 from ipttproto import JoinedBatches
 
@@ -138,6 +139,10 @@ class StoryView(LinkEvents):
         )
         note(story_totals_line(counts))
         totals(self.events, None, losses, left_out)
+
+    def lose(self, gap: Gap) -> None:
+        """Have the stories of packets that were on their way say that events were lost."""
+        self._assembler.lose(gap)
 
     def _take(self, events: JoinedBatches) -> None:
         if not events or self.full:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from ipttctl.cli.output import EventPrinter, totals
@@ -12,6 +12,7 @@ from ipttctl.events.packets import PacketCounter
 from ipttctl.events.records import EventRecord, decode_event
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
+from ipttctl.stories.gaps import Gap, GapFinder
 from ipttproto import EventBatch, JoinedBatches, Kind
 
 _LEFT_OUT: Final = int(Kind.LEFT_OUT)
@@ -23,6 +24,7 @@ class LinkEvents(ABC):
     def __init__(self, links: Collection[int] | None) -> None:
         """Take events of ``links``; None means all."""
         self._links = links
+        self._gaps = GapFinder()
         self.events = 0
         """Events that were taken."""
         #: packets that a link has left out so far, as it told last
@@ -50,6 +52,15 @@ class LinkEvents(ABC):
 
     def show(self, batches: Iterable[EventBatch]) -> None:
         """Take the wanted events of some batches."""
+        read = list(batches)
+        for gap in self._gaps.find(read):
+            self.lose(gap)
+        self._show(read)
+
+    def lose(self, gap: Gap) -> None:  # noqa: B027 - most show single events
+        """Take in that events were lost."""
+
+    def _show(self, batches: Sequence[EventBatch]) -> None:
         events = JoinedBatches.of(batches)
         if self._links is not None:
             wanted = [link in self._links for link in events.values("link")]

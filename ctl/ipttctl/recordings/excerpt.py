@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from ipttctl.recordings.reader import Due, Events, Recording
+from ipttctl.stories.gaps import Gap
 from ipttproto import EventBatch, Kind
 from ipttproto.batches import as_array, joined_wire, select
 
@@ -23,7 +24,7 @@ class Excerpt:
     without: Collection[Kind] = ()
     until: int | None = None
 
-    def items(self) -> Iterator[Events | Due]:
+    def items(self) -> Iterator[Events | Due | Gap]:
         """All that is in it, in order."""
         whole = not self.without and self.until is None
         for item in self.recording.items():
@@ -31,6 +32,8 @@ class Excerpt:
                 case Events():
                     yield item if whole else replace(item, batches=self._part(item.batches))
                 case Due(moment) if self.until is None or moment <= self.until:
+                    yield item
+                case Gap():
                     yield item
 
     def _part(self, batches: list[EventBatch]) -> list[EventBatch]:

@@ -20,6 +20,7 @@ from ipttctl.numbers import U32_MAX, counted
 from ipttctl.recordings.answers import Answers
 from ipttctl.recordings.values import from_object, member
 from ipttctl.recordings.writer import VERSION, RecordingError
+from ipttctl.stories.gaps import Gap
 from ipttproto import EventBatch
 
 
@@ -71,7 +72,7 @@ class RecordedRuleset:
     why: str
 
 
-Item: TypeAlias = Events | Due | Stories
+Item: TypeAlias = Events | Due | Gap | Stories
 
 
 @dataclass
@@ -232,10 +233,13 @@ class Recording:
                         yield Stories(json_lines(head, body))
                     except FrameError:
                         self.damage.note(head, body)
-                elif head.kind == NAMES and events and b'"due"' in body:
+                elif head.kind == NAMES and events and (b'"due"' in body or b'"gap"' in body):
                     for value in _objects(head, body, damage):
-                        if value.get("about") == "due":
-                            yield from _due(value)
+                        match value.get("about"):
+                            case "due":
+                                yield from _due(value)
+                            case "gap":
+                                yield from _gap(value)
 
     def rulesets(self) -> Iterator[RecordedRuleset]:
         """The whole rulesets, in the order in which they were listed."""
@@ -280,6 +284,13 @@ def opened(path: Path) -> BinaryIO:
 def _due(value: dict[str, Any]) -> Iterator[Due]:
     try:
         yield Due(member(int, value, "monotonic"))
+    except FrameError:
+        return
+
+
+def _gap(value: dict[str, Any]) -> Iterator[Gap]:
+    try:
+        yield Gap(member(int, value, "since"), member(int, value, "until"))
     except FrameError:
         return
 

@@ -19,6 +19,7 @@ from ipttctl.frames.codec import MOST_BODY, encode
 from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameHead
 from ipttctl.frames.writer import FrameNumbers
 from ipttctl.show.render_json import dumps
+from ipttctl.stories.gaps import Gap
 from ipttproto import EventBatch
 
 VERSION: Final = 1
@@ -97,6 +98,11 @@ class RecordingWriter:
         self.flush()
         self._due = moment
         self.note({"about": "due", "monotonic": moment})
+        self._write_others()
+
+    def lost_within(self, gap: Gap) -> None:
+        """Note when events were lost, before what comes next."""
+        self.note({"about": "gap", **gap._asdict()})
         self._write_others()
 
     def seen_until(self, moment: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ipttctl.events.records import EventRecord
+from ipttctl.stories.gaps import Gap, Gaps
 from ipttctl.stories.model import Story
 from ipttctl.stories.occurrences import Arrival, Occurrences, Weight
 from ipttctl.stories.plots import Entries, Plots, StoryClosing
@@ -107,6 +108,7 @@ class StoryAssembler:
         self._occurrences = Occurrences()
         self._plots = Plots()
         self._wholes = Wholes()
+        self._gaps = Gaps()
         self._packets: dict[int, _Packet] = {}
         self._roots: OrderedDict[int, _Packet] = OrderedDict()
         self._closed: OrderedDict[int, None] = OrderedDict()
@@ -132,6 +134,13 @@ class StoryAssembler:
     def add_events(self, events: JoinedBatches) -> list[Story]:
         """Take in events as they were read together, which costs much less than records do."""
         return self._add(self._occurrences.of_events(events))
+
+    def lose(self, gap: Gap) -> None:
+        """Take in that events were lost: stories of packets that were on their way say so."""
+        oldest = next(iter(self._roots.values()), None)
+        began = min(oldest.entries.times, default=0) if oldest else gap.since
+        self._gaps.forget(min(began, gap.since))
+        self._gaps.add(gap)
 
     def due(self, now: int) -> list[Story]:
         """The stories that are to be told at a time (CLOCK_MONOTONIC, ns): settled, or quiet."""
@@ -264,6 +273,7 @@ class StoryAssembler:
         while len(self._closed) > _MOST_CLOSED:
             self._closed.popitem(last=False)
         self._roots.pop(root.number, None)
+        events_lost = self._lost_some(tree, closing)
         told: dict[int, Story] = {}
         for packet in tree:
             _pass_on_headers(packet)
@@ -281,12 +291,26 @@ class StoryAssembler:
                     closing=closing,
                     branches=branches,
                     copy_of=packet.copy_of,
+                    events_lost=events_lost,
                 )
             packet.parent = None
         if root.number in told:
             return [told[root.number]]
         # nothing was seen of the original but its copies
         return [told[copy.number] for copy in root.copies if copy.number in told]
+
+    def _lost_some(self, tree: list[_Packet], closing: StoryClosing) -> bool:
+        """Whether events were lost between the first event of a packet and its end."""
+        if not self._gaps:
+            return False
+        times = [time for packet in tree for time in packet.entries.times]
+        ended = max(times)
+        if closing is not StoryClosing.ENDED:
+            ended = max(ended, self._clock)
+        elif not all(packet.final for packet in tree):
+            # more might have been heard of it
+            ended += self._settle
+        return self._gaps.within(min(times), ended)
 
 
 def _pass_on_headers(packet: _Packet) -> None:

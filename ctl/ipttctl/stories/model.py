@@ -193,6 +193,7 @@ class StoryEnd:
     ``blame`` is the event of the rule, policy or function that dropped or kept the packet.
     ``device`` is that of the device by which it left, ``socket`` that of the socket that it was at.
     ``place`` is the last event at a hook. ``why`` is a sentence on stories that were closed early.
+    ``events_lost``: events were lost on the packet's way; they may have been its own.
     """
 
     kind: EndKind
@@ -202,6 +203,7 @@ class StoryEnd:
     socket: int | None = None
     place: int | None = None
     why: str = ""
+    events_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -326,6 +326,34 @@ def test_a_device_takes_a_packet_into_another_namespace(
         assert story.record(story.end.at).netns == deep.inode
 
 
+def test_a_tag_in_the_frame_is_no_tunnel(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """A device that cannot insert tags sends packets whose protocol is that of the tag."""
+    three.router.run("ethtool", "-K", "r2", "tx-vlan-hw-insert", "off")
+    ip_batch(
+        three.router.name,
+        "link add r8 link r2 type vlan id 8",
+        "link set r8 up",
+        "route add 10.77.2.4/32 dev r8",
+    )
+    ip_batch(
+        three.right.name,
+        "link add r8 link eth0 type vlan id 8",
+        "address add 10.77.2.4/24 dev r8",
+        "link set r8 up",
+    )
+    three.left.ping("10.77.2.4", check=False)
+    with following(controller, make_program, "udp port 12") as journey:
+        three.left.call(send, "10.77.2.4", 12)
+    [story] = journey.stories
+    words = told(story)
+    begin = words.index("to r8")
+    assert words[begin : begin + 4] == ["to r8", "to r2", "from eth0", "from r8"]
+    assert not {"packed", "unpacked"} & set(words)
+    assert story.headers[-1].daddr[:4] == socket.inet_aton("10.77.2.4")
+
+
 def test_a_device_takes_packets_of_others(
     three: Network, controller: Controller, make_program: MakeProgram
 ) -> None:

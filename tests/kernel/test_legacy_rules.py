@@ -23,7 +23,7 @@ from ipttctl.link.model import Link, ProgramSet
 from ipttctl.system import netns
 from ipttproto import EventBatch, EventFlag, Kind, Slot
 from tests.kernel.conftest import MakeProgram
-from tests.kernel.support.cli import Running, trace_command
+from tests.kernel.support.cli import Running, running, trace_command
 from tests.kernel.support.kernel import (
     loaded_modules,
     remove_module,
@@ -392,6 +392,47 @@ def test_rules_are_those_that_iptables_lists(place: Namespace, tool: str, addres
     assert met[0]["rule"].endswith(
         '--comment "first, \\"raw\\"" -j MARK --set-xmark 0x5/0xffffffff'
     )
+
+
+ALL = """*filter
+:INPUT ACCEPT
+:FORWARD ACCEPT
+:OUTPUT ACCEPT
+:all -
+-A INPUT -p udp -m udp --dport 7 -j all
+-A INPUT -p icmp -j ACCEPT
+-A INPUT -j DROP
+-A all -j DROP
+COMMIT
+"""
+
+
+def test_rules_that_match_all_packets_are_to_blame(place: Namespace) -> None:
+    """The kernel reports them as the policy, or the end, of their chains."""
+    place.restore(ALL)
+    wanted = {
+        7: 'dropped by filter all 1 "-A all -j DROP"',
+        8: 'dropped by filter INPUT 3 "-A INPUT -j DROP"',
+    }
+    with running("trace", "-N", place.name, "-o", "json", "--proto", "udp") as trace:
+        trace.wait_for_text("tracing")
+
+        def told() -> bool:
+            for port in wanted:
+                place.call(send, "127.0.0.1", port)
+            ends = [(one["headers"]["destination_port"], one["end"]) for one in trace.records()]
+            known = {
+                port: end["text"].partition(",")[0]
+                for port, end in ends
+                if end["rule"] and end["rule"]["rule"]
+            }
+            return known == wanted
+
+        wait_for(told, timeout=120, what="texts of rules")
+        shown = trace.finish()
+    # none was told wrongly before the rules were read
+    for one in shown:
+        assert one["end"]["rule"]["rule"] or "rule uncertain" in one["end"]["text"], one["end"]
 
 
 def test_a_rule_is_shown_as_it_was(place: Namespace) -> None:

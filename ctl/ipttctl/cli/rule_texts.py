@@ -104,6 +104,7 @@ class RuleTexts(Closing):
             syntax,
             owner.name if owner else None,
             owner.says if owner else None,
+            None if found.chain in {"", describe.text(record.chain)} else found.chain,
         )
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ class Rule:
     Without a ``text``, ``why`` is the reason for that. ``syntax`` is ``iptables``, ``nft``, or
     ``raw`` for the kernel's expressions, where no program could list the rule; ``why`` then says
     why. ``owner`` is the program that wrote the rule, and ``about`` what the rule is about.
+    ``chain`` is the whole name of its chain, where events cut it.
     """
 
     text: str | None
@@ -24,6 +25,7 @@ class Rule:
     syntax: str | None = None
     owner: str | None = None
     about: str | None = None
+    chain: str | None = None
 
     def __str__(self) -> str:
         """``rule=[...] owner=[...]``, or ``rule uncertain (WHY)``."""

@@ -13,15 +13,14 @@ from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.families import family_name, nft_family_name
 from ipttctl.show.render_json import dumps, rule_values
-from ipttctl.show.rule import Rule
-from ipttctl.show.story_plots import PlotForms, Rules, StepForm
+from ipttctl.show.story_plots import PlotForms, StepForm
+from ipttctl.show.story_rules import NOT_READ, Rules, blamed_at, is_reject, is_rule
 from ipttctl.show.story_words import (
     Part,
     Peers,
     StorySources,
     came_in,
     end_words,
-    is_reject,
     protocol_name,
     sender_of,
     socket_of,
@@ -288,19 +287,19 @@ class _PlotJson(StepForm[Values]):
         }
 
     def _named_rule(self, at: int) -> Values:
-        record = self.plot.record(at)
+        record, rule = self.plot.record(at), self.rules.get(at)
         nft = record.kind in OF_NFT
         return {
-            "kind": describe.kind(record),
+            "kind": "rule" if not nft and is_rule(record, rule) else describe.kind(record),
             "table_family": nft_family_name(record.family) if nft else None,
             "table": describe.text(record.table),
-            "chain": describe.text(record.chain),
+            "chain": rule.chain if rule and rule.chain else describe.text(record.chain),
             "rulenum": record.rulenum or None,
             "rule_handle": record.rule_handle or None if nft else None,
             "decision": describe.decision_name(record.verdict) if nft else None,
             "target": describe.text(record.target) or None,
             "uncertain": bool(record.flags & EventFlag.UNCERTAIN),
-            **rule_values(self.rules.get(at)),
+            **rule_values(None if rule is NOT_READ else rule),
         }
 
     def _changes(self, changes: Sequence[model.PacketChange]) -> list[Values]:
@@ -359,8 +358,9 @@ class _PlotJson(StepForm[Values]):
     def _end(self) -> Values:
         plot, end = self.plot, self.plot.end
         last = plot.record(end.at)
-        rule = self.rules.get(end.blame) if end.blame is not None else None
-        blamed = None if end.blame is None else plot.record(end.blame)
+        blame = blamed_at(plot, self.rules)
+        blamed = None if blame is None else plot.record(blame)
+        rule = None if blame is None else self.rules.get(blame)
         of_function = blamed is not None and blamed.kind == Kind.SPINE_FUNCTION
         by_kernel = last.kind == Kind.JOURNEY_DROPPED
         reason = None
@@ -374,12 +374,10 @@ class _PlotJson(StepForm[Values]):
             "kind": end.kind.value,
             "dropped": end.kind.is_drop,
             "rejected": blamed is not None and is_reject(blamed, rule),
-            "text": self._end_text(rule),
+            "text": self._end_text(),
             "hook": describe.hook(plot.record(end.place)) if end.place is not None else None,
             "rule": (
-                self._named_rule(end.blame)
-                if end.kind is EndKind.RULE and end.blame is not None
-                else None
+                self._named_rule(blame) if end.kind is EndKind.RULE and blame is not None else None
             ),
             "function": describe.text(blamed.chain) or None if of_function and blamed else None,
             "module": describe.text(blamed.table) or None if of_function and blamed else None,
@@ -396,11 +394,13 @@ class _PlotJson(StepForm[Values]):
             "headers": self._headers(end.at),
             "socket": self._socket(end.socket) if end.socket is not None else None,
             "why": end.why or None,
+            "events_lost": end.events_lost,
         }
 
-    def _end_text(self, rule: Rule | None) -> Part:
+    def _end_text(self) -> Part:
         """The answer; a text is one of the values, which become JSON with the others."""
-        words = end_words(self.plot, rule, self.sources, untold_peers(self.plot, self.peers))
+        untold = untold_peers(self.plot, self.peers)
+        words = end_words(self.plot, self.rules, self.sources, untold)
         if isinstance(words, str):
             return words
         return lambda story: dumps(words(story))

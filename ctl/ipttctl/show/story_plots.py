@@ -10,11 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ipttctl.events.records import EventRecord
 from ipttctl.show.rule import Rule
-from ipttctl.show.story_words import Peers, StorySources, device_ats, device_of, rule_ats
+from ipttctl.show.story_rules import MAYBE_RULES, NOT_READ, Rules, rule_ats
+from ipttctl.show.story_words import Peers, StorySources, device_ats, device_of
 from ipttctl.stories import model
 from ipttctl.stories.occurrences import Occurrence
 
@@ -22,9 +23,6 @@ _MOST_PLOTS: Final = 1 << 13
 """Most plots whose forms are kept."""
 
 _NO_PEERS: Final[Peers] = {}
-
-Rules: TypeAlias = Mapping[int, Rule | None]
-"""The rules of a plot, by the index of their event."""
 
 T = TypeVar("T")
 
@@ -145,13 +143,13 @@ class PlotForms(Generic[T]):
         self, of_rules: Mapping[model.Plot, Sequence[int]]
     ) -> Mapping[Occurrence, Rule | None]:
         """The rules of events, each asked for once."""
-        if not self._sources.rules:
-            return {}
         records: dict[Occurrence, EventRecord] = {}
         for plot, ats in of_rules.items():
             for at in ats:
                 happened = plot.occurrences[at]
                 records[happened] = happened.record
+        if not self._sources.rules:
+            return {one: NOT_READ for one in records if one.record.kind in MAYBE_RULES}
         if not records:
             return {}
         return dict(zip(records, self._sources.rules(list(records.values())), strict=True))

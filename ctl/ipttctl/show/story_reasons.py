@@ -135,8 +135,18 @@ _QUEUE: Final = (
     "by the queue's program, a function behind it, or as the queue, a device or a route is gone"
 )
 
+#: a program's verdict, and that of a function behind the queue, look alike
+_QUEUES: Final = {
+    "nf_queue": "nobody listens there, or it could not take it (full, say)",
+    "nf_reinject": _QUEUE,
+    "nfqnl_reinject": _QUEUE,
+}
+OF_QUEUES: Final = frozenset(_QUEUES)
+"""Functions of the kernel that drop packets which are in a queue for a program."""
+
 #: functions where the kernel gives no reason: all for which they drop so
 _FUNCTIONS: Final = {
+    **_QUEUES,
     # routing
     "ip_error": "a route or rule forbids it, or IP is off on the device",
     "ip_rcv_finish": "refused by routing (as a martian, say), or for its IP options",
@@ -181,10 +191,6 @@ _FUNCTIONS: Final = {
     "tcp_v4_do_rcv": "answered by a reset, or its SYN cookie made no connection",
     "tcp_v6_do_rcv": "answered by a reset, or its SYN cookie made no connection",
     "xfrm_input": "IPsec did not accept it",
-    # queues; a program's verdict, and that of a function behind the queue, look alike
-    "nf_queue": "nobody listens there, or it could not take it (full, say)",
-    "nf_reinject": _QUEUE,
-    "nfqnl_reinject": _QUEUE,
     # sockets
     "inet_sock_destruct": _UNREAD,
     "udp_destruct_common": _UNREAD,

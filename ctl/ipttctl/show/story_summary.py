@@ -10,7 +10,9 @@ from typing import Any, Final, TypeAlias
 from ipttctl.escape import Escaped
 from ipttctl.events.records import EventRecord
 from ipttctl.show.group_lines import group_lines
+from ipttctl.show.rule import Rule
 from ipttctl.show.story_json import FORMAT, story_object
+from ipttctl.show.story_rules import NOT_READ, rule_ats
 from ipttctl.show.story_text import StoryText
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.model import Passage, Plot, Story
@@ -81,7 +83,7 @@ class StorySummary:
         ]
 
     def _group(self, story: Story) -> StoryGroup | None:
-        key = _key(story.plot)
+        key = (_key(story.plot), *self._rules(story.plot))
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= MOST_GROUPS:
@@ -91,6 +93,22 @@ class StorySummary:
             self._of_plots.clear()
         self._of_plots[story.plot] = group
         return group
+
+    def _rules(self, plot: Plot) -> _Key:
+        """The texts of a plot's rules: another rule may have the number and the handle of one.
+
+        Where no text is known the generation of the ruleset stands for it.
+        """
+        records = [plot.record(at) for at in rule_ats(plot)]
+        found: Sequence[Rule | None] = [NOT_READ] * len(records)
+        if self._sources.rules:
+            found = self._sources.rules(records)
+        texts = [
+            record.ruleset if rule and rule.text is None else rule and rule.text
+            for record, rule in zip(records, found, strict=True)
+        ]
+        branches = [one for at, one in enumerate(plot.branches) if at not in plot.folded]
+        return (*texts, *map(self._rules, branches))
 
 
 def _key(plot: Plot) -> _Key:
@@ -104,7 +122,8 @@ def _key(plot: Plot) -> _Key:
     shown = tuple(
         _key(branch) for place, branch in enumerate(plot.branches) if place not in plot.folded
     )
-    return tuple(steps), tuple(filter(None, events)), plot.end.kind, plot.end.blame, shown
+    end = plot.end.kind, plot.end.blame, plot.end.events_lost
+    return tuple(steps), tuple(filter(None, events)), end, shown
 
 
 def _part(record: EventRecord) -> _Key | None:

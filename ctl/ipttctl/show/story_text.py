@@ -14,35 +14,40 @@ from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.show.event_text import BOLD, PLAIN, Moments, TimeFormat
 from ipttctl.show.rule import Rule
-from ipttctl.show.story_plots import PlotForms, Rules, StepForm
+from ipttctl.show.story_plots import PlotForms, StepForm
+from ipttctl.show.story_rules import (
+    NOT_READ,
+    Rules,
+    by_policy,
+    chain_label,
+    decided,
+    handle_words,
+    merely_accepted,
+    owner_words,
+    rule_label,
+    table_label,
+)
 from ipttctl.show.story_words import (
     Part,
     Peers,
     StorySources,
     call_words,
     came_in,
-    chain_label,
-    decided,
     elapsed,
     end_words,
     ends_at,
     field_words,
     function_name,
-    handle_words,
     has_changes,
     hook_label,
     in_words,
     is_quiet,
-    merely_accepted,
     namespace_name,
     origin_words,
-    owner_words,
     packet_at,
     protocol_name,
-    rule_label,
     sent_words,
     since_words,
-    table_label,
     untold_peers,
     verdict_words,
     way_words,
@@ -297,13 +302,13 @@ class _PlotText(StepForm[Iterator[_Line]]):
             yield _Line(label, ("not consulted: connection known",))
             return
         met = whole and any(plot.record(one.at).kind == Kind.CHAIN_RULE for one in consulted.rules)
-        if not self._verbose and not met and merely_accepted(plot, consulted):
+        if not self._verbose and not met and merely_accepted(plot, consulted, self.rules):
             self._accepted.append(consulted)
             return
         yield from self._fold()
         for step in consulted.rules:
             went_on = met and plot.record(step.at).kind == Kind.CHAIN_RULE
-            if self._verbose or went_on or step.changes or decided(plot, step.at):
+            if self._verbose or went_on or step.changes or decided(plot, step.at, self.rules):
                 yield from self._rule(step)
         if consulted.end is not None and (self._verbose or self._unsaid(consulted)):
             record = plot.record(consulted.end)
@@ -328,12 +333,10 @@ class _PlotText(StepForm[Iterator[_Line]]):
             )
         )
         hook = hook_label(records[0])
-        policy = all(
-            any(plot.record(rule.at).kind in {Kind.POLICY, Kind.CHAIN_POLICY} for rule in one.rules)
-            for one in accepted
-        )
+        policy = all(by_policy(plot, one, self.rules) for one in accepted)
         # base chains of nft are named after what pleases their writers
-        where = labels if records[-1].family and labels.endswith(hook) else f"{labels} {hook}"
+        named = records[-1].family and word(records[-1].chain) == hook
+        where = labels if named else f"{labels} {hook}"
         yield _Line(where, ("accepted by policy" if policy else "accepted",))
 
     def _rule(self, step: model.RuleStep) -> Iterator[_Line]:
@@ -341,7 +344,7 @@ class _PlotText(StepForm[Iterator[_Line]]):
         rule = self.rules.get(step.at)
         text = _rule_text(record, rule)
         depth = _INDENT * min(record.depth, 4)
-        yield _Line(f"{depth}{rule_label(record)}", (text,), _CYAN)
+        yield _Line(f"{depth}{rule_label(record, rule)}", (text,), _CYAN)
         yield from self._changes(step.changes)
 
     def _changes(self, changes: Sequence[model.PacketChange]) -> Iterator[_Line]:
@@ -405,10 +408,9 @@ class _PlotText(StepForm[Iterator[_Line]]):
 
     def _end(self) -> _Line:
         plot, end = self.plot, self.plot.end
-        rule = self.rules.get(end.blame) if end.blame is not None else None
         paint = _RED if end.kind.is_drop else _COLOURS.get(end.kind, _YELLOW)
         since = since_words(plot)
-        parts: list[Part] = [end_words(plot, rule, self.sources, self.peers)]
+        parts: list[Part] = [end_words(plot, self.rules, self.sources, self.peers)]
         if len(plot.occurrences) > 1:
             at = end.at
             parts.append(lambda story: f", {elapsed(story.times[at] - story.times[0])} {since}")
@@ -417,9 +419,9 @@ class _PlotText(StepForm[Iterator[_Line]]):
 
 def _rule_text(record: EventRecord, rule: Rule | None) -> str:
     """A rule's text and owner; without it, what the rule decided."""
-    if record.kind not in {Kind.RULE, Kind.CHAIN_RULE} and (rule is None or rule.text is None):
-        return "returns" if record.kind in {Kind.RETURN, Kind.CHAIN_END} else _decision(record)
-    if rule is None:
+    if rule is None or rule is NOT_READ:
+        if record.kind in {Kind.RETURN, Kind.CHAIN_END}:
+            return "returns"
         return _decision(record)
     if rule.text is None:
         return f"rule uncertain ({rule.why}) {_decision(record)}".rstrip()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,9 +12,10 @@ from typing import Final, TypeAlias
 from ipttctl.escape import escape, word
 from ipttctl.events import describe, protocols
 from ipttctl.events.records import EventRecord
-from ipttctl.families import NfFamily, family_name, ip_version, nft_family_name
+from ipttctl.families import NfFamily, family_name, ip_version
 from ipttctl.show.rule import Rule, RulesOf
-from ipttctl.show.story_reasons import drop_words
+from ipttctl.show.story_reasons import OF_QUEUES, drop_words
+from ipttctl.show.story_rules import Rules, blamed_at, is_reject, rule_words
 from ipttctl.stories.ends import is_waiting
 from ipttctl.stories.model import (
     Consultation,
@@ -29,7 +29,7 @@ from ipttctl.stories.model import (
     Story,
 )
 from ipttctl.stories.occurrences import Headers, freed
-from ipttctl.stories.steps import OF_HOOKS, OF_NFT, OF_RULES
+from ipttctl.stories.steps import OF_HOOKS
 from ipttctl.system.namespace_names import NameAt
 from ipttctl.system.peers import Device, Peer
 from ipttctl.system.who import Participant, Receiver, Sending
@@ -75,12 +75,11 @@ _FIRST_SEEN: Final[Mapping[int, str]] = {
     Kind.JOURNEY_SENT: "first seen when a device sent it",
     Kind.JOURNEY_SOCKET: "first seen at a socket",
 }
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
-_REJECT: Final = re.compile(r"(?<!\S)(?:reject|REJECT)(?!\S)")
 _VERSIONS: Final = {0x0800: 4, describe.IPV6: 6}
 _FRAGMENT: Final = int(EventFlag.FRAGMENT)
 _DSCP_SHIFT: Final = 2
 _BRIDGE_NETFILTER: Final = "br_netfilter"
+_EVENTS_LOST: Final = ", events were lost meanwhile"
 
 
 @lru_cache(maxsize=1 << 14)
@@ -208,32 +207,6 @@ def namespace_name(names: NameAt | None, story: Story, at: int) -> str:
     return word(name) if name else str(record.netns)
 
 
-def table_label(record: EventRecord) -> str:
-    """``nat``; ``nft inet fw`` for a table of nftables."""
-    if record.kind in OF_NFT:
-        return f"nft {nft_family_name(record.family)} {word(record.table)}"
-    return word(record.table)
-
-
-def chain_label(record: EventRecord) -> str:
-    """``nat PREROUTING``, ``nft inet fw input``."""
-    return f"{table_label(record)} {word(record.chain)}"
-
-
-def rule_label(record: EventRecord) -> str:
-    """The rule by its place: ``filter FORWARD 3``, ``nft inet fw input 2``."""
-    if record.kind in {Kind.CHAIN_POLICY, Kind.POLICY}:
-        return f"{chain_label(record)} policy"
-    if record.kind in {Kind.CHAIN_END, Kind.RETURN}:
-        return f"{chain_label(record)} end"
-    return f"{chain_label(record)} {record.rulenum}"
-
-
-def handle_words(record: EventRecord) -> str:
-    """``handle 12``, by which nftables knows a rule, where its text is not known."""
-    return f"handle {record.rule_handle}"
-
-
 def function_name(record: EventRecord) -> str:
     """The name of a function with its module: ``nf_nat_inet_fn (nf_nat)``."""
     name = word(record.chain) if record.chain else f"function #{record.rule_handle or '?'}"
@@ -282,7 +255,7 @@ def way_words(plot: Plot, change: PacketChange) -> str:
     """Where a packet was when something changed between two hooks."""
     before = plot.record(change.before)
     if before.kind in OF_HOOKS and before.verdict == Verdict.QUEUE:
-        return f"in queue {before.verdict_data}"
+        return f"in queue {before.verdict_data} or on its way here"
     return "on its way here"
 
 
@@ -294,48 +267,6 @@ def _tos_words(before: int, after: int) -> str:
 
 def _state(state: Conntrack | int) -> str:
     return describe.member(state).replace("_", " ")
-
-
-def owner_words(rule: Rule | None) -> str:
-    """``firewalld: zone public``; empty if the owner is not known."""
-    if rule is None or not rule.owner:
-        return ""
-    return f"{rule.owner}: {rule.about}" if rule.about else rule.owner
-
-
-def is_reject(record: EventRecord, rule: Rule | None) -> bool:
-    """Whether the text of a rule that dropped says that the sender is told so."""
-    if record.kind not in {Kind.CHAIN_RULE, Kind.RULE} or rule is None or rule.text is None:
-        return False
-    return _REJECT.search(_QUOTED.sub('""', rule.text)) is not None
-
-
-def rule_ats(plot: Plot) -> Iterator[int]:
-    """The events of a plot that may name a rule."""
-    return (at for at, one in enumerate(plot.occurrences) if one.record.kind in OF_RULES)
-
-
-def merely_accepted(plot: Plot, consulted: Consultation) -> bool:
-    """Whether no rule decided or changed anything: the end of the chain accepted the packet."""
-    if consulted.known or consulted.end is None:
-        return False
-    if plot.record(consulted.end).verdict != Verdict.ACCEPT:
-        return False
-    return not any(decided(plot, step.at) or step.changes for step in consulted.rules)
-
-
-def decided(plot: Plot, at: int) -> bool:
-    """Whether a rule or policy had a say in what became of the packet.
-
-    The events of legacy rules do not tell, so all of them count. Rules of nftables that go on, ends
-    of chains and policies that accept do not.
-    """
-    record = plot.record(at)
-    if record.kind == Kind.CHAIN_RULE:
-        return record.verdict != Verdict.CONTINUE
-    if record.kind == Kind.CHAIN_POLICY:
-        return record.verdict == Verdict.DROP
-    return record.kind == Kind.RULE
 
 
 def is_quiet(call: FunctionCall, plot: Plot) -> bool:
@@ -376,17 +307,7 @@ def blame_words(plot: Plot, at: int, rule: Rule | None) -> str:
             return f"a function {where}"
         error = f", {describe.error_name(record.verdict_data)}" if record.verdict_data else ""
         return f"{function_name(record)} {where}{error}"
-    if record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}:
-        return f"{chain_label(record)} (rule not seen)"
-    if record.kind in {Kind.CHAIN_POLICY, Kind.POLICY}:
-        return f"policy of {chain_label(record)}"
-    text = rule_label(record)
-    if record.kind == Kind.CHAIN_RULE and (rule is None or rule.text is None):
-        text += f" ({handle_words(record)})"
-    if rule is not None:
-        text += f' "{rule.text}"' if rule.text is not None else f" (rule uncertain: {rule.why})"
-    owner = owner_words(rule)
-    return f"{text} ({owner})" if owner else text
+    return rule_words(record, rule)
 
 
 def place_words(plot: Plot, peers: Peers) -> str:
@@ -405,14 +326,20 @@ def place_words(plot: Plot, peers: Peers) -> str:
     return f"after {hook_label(record)}"
 
 
-def end_words(plot: Plot, rule: Rule | None, sources: StorySources, peers: Peers) -> Part:
-    """The answer of stories. ``rule`` is the one to blame, if one is.
+def end_words(plot: Plot, rules: Rules, sources: StorySources, peers: Peers) -> Part:
+    """The answer of stories; ``peers`` are the other ends that are told."""
+    words = _end_words(plot, rules, sources, peers)
+    if not plot.end.events_lost:
+        return words
+    if isinstance(words, str):
+        return f"{words}{_EVENTS_LOST}"
+    return lambda story: f"{words(story)}{_EVENTS_LOST}"
 
-    ``peers`` are the other ends that are told.
-    """
+
+def _end_words(plot: Plot, rules: Rules, sources: StorySources, peers: Peers) -> Part:
     end = plot.end
     if end.kind.is_drop:
-        return _drop_words(plot, rule, sources)
+        return _drop_words(plot, rules, sources)
     if end.kind is EndKind.DELIVERED and end.socket is not None:
         socket = end.socket
         return lambda story: f"delivered to {socket_words(story, socket, sources)}"
@@ -435,7 +362,7 @@ def _other_words(plot: Plot, where: str) -> str:
         case EndKind.CONSUMED:
             words = f"used up {where}, its copies or parts went on"
         case EndKind.QUEUED if keeper is not None:
-            words = f"waits in queue {keeper.verdict_data}"
+            words = f"went into queue {keeper.verdict_data}, and nothing was heard of it since"
         case EndKind.KEPT if keeper is not None:
             named = f"by {function_name(keeper)} " if keeper.kind == Kind.SPINE_FUNCTION else ""
             words = f"{'taken' if gone else 'kept'} {named}at {hook_label(keeper)}"
@@ -470,11 +397,13 @@ def _waits(plot: Plot) -> bool:
     return is_waiting([one.record.kind for one in plot.occurrences])
 
 
-def _drop_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:
+def _drop_words(plot: Plot, rules: Rules, sources: StorySources) -> Part:
     end = plot.end
-    if end.blame is not None:
-        verb = "rejected" if is_reject(plot.record(end.blame), rule) else "dropped"
-        return f"{verb} by {blame_words(plot, end.blame, rule)}"
+    blamed = blamed_at(plot, rules)
+    if blamed is not None:
+        rule = rules.get(blamed)
+        verb = "rejected" if is_reject(plot.record(blamed), rule) else "dropped"
+        return f"{verb} by {blame_words(plot, blamed, rule)}"
     last = plot.record(end.at)
     reason = sources.reason(last.verdict_data) if sources.reason else None
     name = None if reason is None else word(reason)
@@ -482,8 +411,11 @@ def _drop_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:
     if end.socket is not None:
         socket = end.socket
         return lambda story: f"dropped at {socket_words(story, socket, sources)}: {words}"
-    behind = queue_of(plot)
-    return f"dropped{'' if behind is None else f' in queue {behind}'}: {words}"
+    queue = _queue_of(plot)
+    if queue is None:
+        return f"dropped: {words}"
+    within = word(last.chain).partition(".")[0] in OF_QUEUES
+    return f"dropped {'in' if within else 'after'} queue {queue}: {words}"
 
 
 def _left_words(story: Story) -> str:
@@ -494,12 +426,17 @@ def _left_words(story: Story) -> str:
     return f"{as_whom}{to_whom}"
 
 
-def queue_of(plot: Plot) -> int | None:
-    """The queue that the packet was last in, if its last event at a hook says so."""
-    place = plot.end.place
-    if place is None or plot.record(place).verdict != Verdict.QUEUE:
+def _queue_of(plot: Plot) -> int | None:
+    """The queue that the packet went into last, if it was seen nowhere since.
+
+    No event tells that it came back.
+    """
+    end = plot.end
+    later = max((at for at in (end.device, end.socket) if at is not None), default=-1)
+    if end.place is None or end.place < later:
         return None
-    return plot.record(place).verdict_data
+    record = plot.record(end.place)
+    return record.verdict_data if record.verdict == Verdict.QUEUE else None
 
 
 def sender_of(story: Story, sources: StorySources) -> Participant | None:

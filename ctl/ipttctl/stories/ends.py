@@ -11,7 +11,7 @@ from ipttctl.stories.handed import OF_SPINE, is_stolen
 from ipttctl.stories.model import EndKind, StoryEnd
 from ipttctl.stories.occurrences import Weight, freed
 from ipttctl.stories.steps import OF_HOOKS, hook_place
-from ipttproto import Kind, Verdict
+from ipttproto import EventFlag, Kind, Verdict
 
 _DECIDING: Final = frozenset({Kind.CHAIN_RULE, Kind.CHAIN_POLICY})
 _OF_LEGACY: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY})
@@ -140,25 +140,36 @@ def _blame(records: Sequence[EventRecord], verdict: int) -> tuple[EndKind, int]:
         if hook_place(record) != hook:
             break
         if record.kind == Kind.SPINE_FUNCTION:
-            if function is not None or table is not None:
+            # one that let the packet pass: that which dropped it was not seen
+            passed = record.verdict != Verdict.DROP and not freed(record)
+            if function is not None or table is not None or passed:
                 break
             function = place
         elif record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}:
             if table is not None or record.verdict != Verdict.DROP:
                 break
             table = place
-        elif _is_blamed(record, with_verdict=table is not None):
+        elif _is_blamed(record, records[table] if table is not None else None):
             return EndKind.RULE, place
+        elif table is not None and record.kind in _OF_LEGACY:
+            break
     if table is not None:
         return EndKind.RULE, table
     return EndKind.FUNCTION, verdict if function is None else function
 
 
-def _is_blamed(record: EventRecord, *, with_verdict: bool) -> bool:
-    """Whether the event is of a rule that dropped; those of legacy rules do not tell themselves."""
+def _is_blamed(record: EventRecord, left: EventRecord | None) -> bool:
+    """Whether the event is of the rule that dropped the packet.
+
+    Those of legacy rules do not tell themselves: it is the last before the packet ``left`` the
+    table, unless that one counted more of them.
+    """
     if record.kind in _DECIDING:
         return record.verdict == Verdict.DROP
-    return with_verdict and record.kind in _OF_LEGACY
+    if left is None or record.kind not in _OF_LEGACY:
+        return False
+    counted = left.flags & record.flags & EventFlag.COUNTED
+    return not counted or left.rules == record.rules
 
 
 def _keeping(records: Sequence[EventRecord], last: int, handed_on: frozenset[int]) -> int | None:

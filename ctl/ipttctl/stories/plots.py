@@ -25,6 +25,9 @@ _ICMP: Final = frozenset({b"icmp_rcv", b"icmpv6_rcv", b"ping_rcv"})
 
 _NONE: Final[dict[int, Named]] = {}
 
+_WITH_ADDRESSES: Final = frozenset({0x0800, 0x0806, 0x86DD})
+"""Ethertypes of packets whose addresses events tell: IPv4, ARP, IPv6."""
+
 
 class StoryClosing(enum.Enum):
     """The reason why a story is told."""
@@ -88,6 +91,7 @@ class Plots:
         closing: StoryClosing,
         branches: Sequence[Story] = (),
         copy_of: int = 0,
+        events_lost: bool = False,
     ) -> Story:
         """The story of a packet from its events, at least one, which are sorted."""
         entries.sort()
@@ -101,12 +105,14 @@ class Plots:
             branches = sorted(branches, key=_began)
             begins = tuple(sum(time <= one.began for time in times) for one in branches)
         plots = tuple(branch.plot for branch in branches)
-        key = happened, differences, begins, plots, closing
+        key = happened, differences, begins, plots, closing, events_lost
         plot = self._known.get(key)
         if plot is None:
             if len(self._known) >= _MOST_PLOTS:
                 self._known.clear()
-            plot = self._known[key] = _plot(happened, differences, begins, plots, closing)
+            plot = self._known[key] = _plot(
+                happened, differences, begins, plots, closing, events_lost=events_lost
+            )
         return Story(
             number,
             plot,
@@ -130,6 +136,8 @@ def _plot(
     begins: tuple[int, ...],
     branches: tuple[Plot, ...],
     closing: StoryClosing,
+    *,
+    events_lost: bool,
 ) -> Plot:
     records = [one.record for one in happened]
     nothing = (Difference(0),) * len(records)
@@ -142,6 +150,8 @@ def _plot(
     )
     if _copies_were_wanted(end, records, branches):
         end = replace(end, kind=EndKind.CONSUMED)
+    if events_lost:
+        end = replace(end, events_lost=True)
     cookies = tuple(dict.fromkeys(one.netns_cookie for one in records if one.netns_cookie))
     folded = frozenset(place for place, one in enumerate(branches) if _is_nothing(one))
     return Plot(happened, steps, end, branches, cookies, folded, handed)
@@ -175,11 +185,21 @@ def _followed(
     known = next((one for one in told if not one.blank), told[0])
     headers = []
     for at, one in enumerate(told):
-        if one is not known and not one.blank and at not in earlier:
+        if one is not known and not one.blank and at not in earlier and not _wraps(one, known):
             known = one
         headers.append(known)
     differences = [Difference(0), *(_difference(*two) for two in pairwise(headers))]
     return tuple(headers), tuple(differences)
+
+
+def _wraps(one: Headers, known: Headers) -> bool:
+    """Whether an event tells only what is in front of a known packet: a tag, PPPoE, MPLS."""
+    return not _has_ends(one) and _has_ends(known)
+
+
+def _has_ends(headers: Headers) -> bool:
+    told = any(headers.saddr) or any(headers.daddr)
+    return told or headers.ethertype in _WITH_ADDRESSES
 
 
 def _difference(before: Headers, after: Headers) -> Difference:

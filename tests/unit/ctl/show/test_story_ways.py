@@ -145,7 +145,7 @@ def test_what_the_program_of_a_queue_changed() -> None:
     packet.leave(Verdict.QUEUE, verdict_data=5)
     packet.legacy(Kind.POLICY, "filter", "FORWARD", 1, mark=77)
     packet.legacy(Kind.EXIT, "filter", "FORWARD", verdict=1, mark=77)
-    assert "FORWARD in queue 5: mark 0x0 > 0x4d" in show(one_story(packet))
+    assert "FORWARD in queue 5 or on its way here: mark 0x0 > 0x4d" in show(one_story(packet))
 
 
 def test_the_rules_of_a_function_that_changed_something_are_shown() -> None:

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rules of a story: what they are called, which had a say, and which is to blame.
+
+The kernel reports a rule of legacy tables that matches all packets, such as ``-A INPUT -j DROP``,
+as the policy or the end of its chain, with the number of the rule. Its text tells them apart. Where
+no text can be had, it may be either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeAlias
+
+from ipttctl.escape import word
+from ipttctl.events.records import EventRecord
+from ipttctl.families import nft_family_name
+from ipttctl.show.rule import Rule
+from ipttctl.stories.model import Consultation, Plot
+from ipttctl.stories.steps import OF_NFT, OF_RULES
+from ipttproto import Kind, Verdict
+from ipttproto.family import limit
+
+Rules: TypeAlias = Mapping[int, Rule | None]
+"""The rules of a plot, by the index of their event."""
+
+NOT_READ: Final = Rule(None, "rules are not read")
+"""Stands for the rule of an event that may be of one or of none, where nobody asks for rules."""
+
+MAYBE_RULES: Final = frozenset({Kind.RETURN, Kind.POLICY})
+"""Kinds of events that are of a rule that matches all packets, or of none."""
+
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_IN_BRACES: Final = re.compile(r"\{[^{}]*\}")
+_REJECT: Final = re.compile(r"(?<!\S)(?<!jump )(?<!goto )reject(?!\S)")
+_TARGET: Final = re.compile(r"(?<!\S)(-j|-g) (\S+)")
+_NAME_OF_TARGET: Final = re.compile(r"[A-Z0-9]+")
+"""Names of targets; most of chains have other characters too."""
+
+_NEVER_DROP: Final = frozenset(
+    {"ACCEPT", "CLASSIFY", "CONNMARK", "LOG", "MARK", "NFLOG", "RETURN", "ULOG"}
+)
+"""Targets of legacy rules that let every packet go on."""
+
+
+def is_rule(record: EventRecord, rule: Rule | None) -> bool | None:
+    """Whether an event of ``OF_RULES`` is of a rule; None if that cannot be said."""
+    if record.kind not in MAYBE_RULES:
+        return record.kind in {Kind.RULE, Kind.CHAIN_RULE}
+    if rule is None:
+        return False
+    return True if rule.text is not None else None
+
+
+def table_label(record: EventRecord) -> str:
+    """``nat``; ``nft inet fw`` for a table of nftables."""
+    if record.kind in OF_NFT:
+        return f"nft {nft_family_name(record.family)} {word(record.table)}"
+    return word(record.table)
+
+
+def chain_name(record: EventRecord, rule: Rule | None = None) -> str:
+    """The name of an event's chain; with dots where it may be longer than events have room for."""
+    if rule is not None and rule.chain:
+        return word(rule.chain)
+    cut = len(record.chain.rstrip(b"\0")) >= limit("CHAIN_NAME") - 1
+    return f"{word(record.chain)}{'...' if cut else ''}"
+
+
+def chain_label(record: EventRecord, rule: Rule | None = None) -> str:
+    """``nat PREROUTING``, ``nft inet fw input``."""
+    return f"{table_label(record)} {chain_name(record, rule)}"
+
+
+def rule_label(record: EventRecord, rule: Rule | None) -> str:
+    """The rule by its place: ``filter FORWARD 3``, ``nft inet fw input 2``."""
+    label = chain_label(record, rule)
+    if is_rule(record, rule):
+        return f"{label} {record.rulenum}"
+    end = "policy" if record.kind in {Kind.CHAIN_POLICY, Kind.POLICY} else "end"
+    return f"{label} {end}" if is_rule(record, rule) is False else f"{label} {record.rulenum}/{end}"
+
+
+def handle_words(record: EventRecord) -> str:
+    """``handle 12``, by which nftables knows a rule, where its text is not known."""
+    return f"handle {record.rule_handle}"
+
+
+def owner_words(rule: Rule | None) -> str:
+    """``firewalld: zone public``; empty if the owner is not known."""
+    if rule is None or not rule.owner:
+        return ""
+    return f"{rule.owner}: {rule.about}" if rule.about else rule.owner
+
+
+def rule_words(record: EventRecord, rule: Rule | None) -> str:
+    """The rule to blame: ``nft inet filter INPUT 2 "tcp dport 23 drop"``."""
+    if record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}:
+        return f"{chain_label(record)} (rule not seen)"
+    text = rule_label(record, rule)
+    match is_rule(record, rule):
+        case False if record.kind in {Kind.CHAIN_POLICY, Kind.POLICY}:
+            return f"policy of {chain_label(record, rule)}"
+        case None if record.kind == Kind.POLICY:
+            text = f"policy of {chain_label(record)}, or its rule {record.rulenum}"
+        case None:
+            # the end of a chain drops nothing
+            text = f"{chain_label(record)} {record.rulenum}"
+    if record.kind == Kind.CHAIN_RULE and (rule is None or rule.text is None):
+        text += f" ({handle_words(record)})"
+    if rule is not None:
+        text += f' "{rule.text}"' if rule.text is not None else f" (rule uncertain: {rule.why})"
+    owner = owner_words(rule)
+    return f"{text} ({owner})" if owner else text
+
+
+def is_reject(record: EventRecord, rule: Rule | None) -> bool:
+    """Whether the text of a rule that dropped says that the sender is told so."""
+    if rule is None or rule.text is None or not is_rule(record, rule):
+        return False
+    text = _QUOTED.sub('""', rule.text)
+    if targets := _TARGET.findall(text):
+        return ("-j", "REJECT") in targets
+    # verdicts of maps are names of chains
+    return _REJECT.search(_IN_BRACES.sub("{}", text)) is not None
+
+
+def rule_ats(plot: Plot) -> Iterator[int]:
+    """The events of a plot that may name a rule."""
+    return (at for at, one in enumerate(plot.occurrences) if one.record.kind in OF_RULES)
+
+
+def blamed_at(plot: Plot, rules: Rules) -> int | None:
+    """The event of the rule, policy or function to blame, if there is one.
+
+    A match of a legacy rule may refuse a packet, as one of ports does where there is no whole
+    header: the packet is dropped, and no event says by which rule. The one before is not to blame
+    if its target drops nothing.
+    """
+    blamed = plot.end.blame
+    if blamed is None or plot.record(blamed).kind != Kind.RULE:
+        return blamed
+    rule = rules.get(blamed)
+    if rule is None or rule.text is None or not _lets_go_on(rule.text):
+        return blamed
+    kinds = [one.record.kind for one in plot.occurrences]
+    return next((at for at in range(blamed, len(kinds)) if kinds[at] == Kind.EXIT), blamed)
+
+
+def _lets_go_on(text: str) -> bool:
+    """Whether a rule of a legacy table drops no packet itself, whatever comes behind it."""
+    targets = _TARGET.findall(_QUOTED.sub('""', text))
+    return text.startswith("-A ") and all(
+        option == "-g" or name in _NEVER_DROP or not _NAME_OF_TARGET.fullmatch(name)
+        for option, name in targets
+    )
+
+
+def merely_accepted(plot: Plot, consulted: Consultation, rules: Rules) -> bool:
+    """Whether no rule decided or changed anything: the end of the chain accepted the packet."""
+    if consulted.known or consulted.end is None:
+        return False
+    if plot.record(consulted.end).verdict != Verdict.ACCEPT:
+        return False
+    return not any(decided(plot, step.at, rules) or step.changes for step in consulted.rules)
+
+
+def by_policy(plot: Plot, consulted: Consultation, rules: Rules) -> bool:
+    """Whether the policy of a base chain was met for certain."""
+    return any(
+        plot.record(step.at).kind in {Kind.POLICY, Kind.CHAIN_POLICY}
+        and is_rule(plot.record(step.at), rules.get(step.at)) is False
+        for step in consulted.rules
+    )
+
+
+def decided(plot: Plot, at: int, rules: Rules) -> bool:
+    """Whether a rule or policy had a say in what became of the packet.
+
+    The events of legacy rules do not tell, so all of them count, but for one that lets all packets
+    return. Rules of nftables that go on, ends of chains and policies that accept do not.
+    """
+    record, rule = plot.record(at), rules.get(at)
+    if record.kind == Kind.CHAIN_RULE:
+        return record.verdict != Verdict.CONTINUE
+    if record.kind == Kind.CHAIN_POLICY:
+        return record.verdict == Verdict.DROP
+    if record.kind not in MAYBE_RULES:
+        return record.kind == Kind.RULE
+    if rule is None or rule.text is None:
+        return False
+    return ("-j", "RETURN") not in _TARGET.findall(_QUOTED.sub('""', rule.text))

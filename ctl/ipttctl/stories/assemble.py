@@ -301,9 +301,9 @@ class StoryAssembler:
 
     def _lost_some(self, tree: list[_Packet], closing: StoryClosing) -> bool:
         """Whether events were lost between the first event of a packet and its end."""
-        if not self._gaps:
-            return False
         times = [time for packet in tree for time in packet.entries.times]
+        if not self._gaps or not times:
+            return False
         ended = max(times)
         if closing is not StoryClosing.ENDED:
             ended = max(ended, self._clock)

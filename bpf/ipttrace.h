@@ -211,7 +211,7 @@ ipttrace_entry_state(struct pt_regs *ctx)
 	return (const struct nf_hook_state *)PT_REGS_PARM3(ctx);
 }
 
-/* The process (tgid) that sends the packet, or 0 where it is not in its sender's context. */
+/* The process (tgid) that sends the packet, or 0 where that is not certain to be this one. */
 IPTTRACE_INLINE __u32 ipttrace_entry_tgid(struct pt_regs *ctx)
 {
 	return (__u32)PT_REGS_PARM4(ctx);

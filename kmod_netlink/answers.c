@@ -215,7 +215,7 @@ static noinline bool way_of_packet(struct way *way, const struct sk_buff *skb,
 {
 	struct ipttrace_event event = {};
 
-	ipttrace_packet_describe(&event, skb, state);
+	ipttrace_packet_describe(&event, skb, state, false);
 	if (event.flags &
 	    (IPTTRACE_EVENT_FLAG_FRAGMENT | IPTTRACE_EVENT_FLAG_TRUNCATED))
 		return false;

@@ -214,7 +214,7 @@ static noinline bool entry_selects(const struct ipttrace_set *set,
 		(unsigned long)chain->table->name,
 		(unsigned long)pkt->skb,
 		(unsigned long)pkt->state,
-		ipttrace_packet_sender(pkt->skb, pkt->state),
+		ipttrace_packet_sender(pkt->skb, pkt->state, !in_softirq()),
 		(unsigned long)READ_ONCE(chain->name),
 		chain->table->family,
 		/* clang-format on */
@@ -362,7 +362,7 @@ static bool known_select(struct ipttrace_selection *selection,
  *
  * To rule programs it is a rule without number and handle that does not decide.
  *
- * Context: softirqs off, in the RCU read section of the hook; nft_do_chain() is redirected.
+ * Context: softirqs as the hook has them, in its RCU read section; nft_do_chain() is redirected.
  */
 void ipttrace_follow_known(const struct nft_chain *chain, struct sk_buff *skb,
 			   const struct nf_hook_state *state, unsigned long sp,
@@ -376,9 +376,12 @@ void ipttrace_follow_known(const struct nft_chain *chain, struct sk_buff *skb,
 
 	if (!known_select(&selection, &pkt, chain, sp, bp))
 		return;
+	/* the number of the walk is of one CPU */
+	migrate_disable();
 	walk_begin(&walk, &selection, &pkt, chain, sp, bp);
 	ipttrace_walk_show(&walk, IPTTRACE_KIND_CHAIN_KNOWN, &at, 0,
 			   &undecided);
+	migrate_enable();
 }
 
 /* --- the redirect -------------------------------------------------------------------------- */

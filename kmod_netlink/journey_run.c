@@ -76,7 +76,8 @@ static void step_describe(struct ipttrace_event *event,
 {
 	memset(event, 0, sizeof(*event));
 	if (step->state)
-		ipttrace_packet_describe(event, step->skb, step->state);
+		/* at none of the hooks that tell a sender */
+		ipttrace_packet_describe(event, step->skb, step->state, false);
 	event->skb = (unsigned long)step->skb;
 	event->kind = step->kind;
 	event->packet = known->packet;

@@ -13,7 +13,6 @@
 #include "compat/regs.h"
 #include "follow.h"
 #include "nat.h"
-#include "selection.h"
 #include "traverse.h"
 
 /* Index of each argument of nf_nat_inet_fn(). */
@@ -84,7 +83,6 @@ static noinline void known_tell(void *priv, struct sk_buff *skb,
 	const struct ipttrace_function *fn;
 	const struct nf_hook_ops *ops;
 	const struct nft_chain *chain;
-	bool off = ipttrace_softirqs_off();
 	unsigned int i;
 
 	for (i = 0; chains && i < chains->num_hook_entries; i++) {
@@ -97,8 +95,6 @@ static noinline void known_tell(void *priv, struct sk_buff *skb,
 			ipttrace_traverse_known(fn, ops->priv, skb, state, sp,
 						bp);
 	}
-	if (off)
-		local_bh_enable();
 }
 
 /*

@@ -15,11 +15,13 @@
 
 /**
  * struct nf_course - what has become of a packet at the hook
+ * @softirqs: they were on when it came
  * @selected: the filter let the program see it
  * @decided: the set's limits have decided over its events
  * @admitted: they are reported
  */
 struct nf_course {
+	bool softirqs;
 	bool selected;
 	bool decided;
 	bool admitted;
@@ -39,11 +41,12 @@ static bool nf_admits(const struct ipttrace_set *set, struct nf_course *course)
 
 static void nf_describe(struct ipttrace_event *event, const struct nf_place *nf,
 			const struct sk_buff *skb,
-			const struct nf_hook_state *state)
+			const struct nf_hook_state *state,
+			const struct nf_course *course)
 {
 	event->time = ktime_get_ns();
 	event->priority = nf->ops.priority;
-	ipttrace_packet_describe(event, skb, state);
+	ipttrace_packet_describe(event, skb, state, course->softirqs);
 }
 
 /* noinline: a packet that nobody asks to report does not pay for an event on the stack. */
@@ -64,7 +67,7 @@ static noinline void nf_report(const struct nf_place *nf,
 	begin = ipttrace_limits_begin(set->limits);
 	this_cpu_inc(set->link->stats->events);
 	if (ipttrace_events_wanted()) {
-		nf_describe(&event, nf, skb, state);
+		nf_describe(&event, nf, skb, state, course);
 		ipttrace_set_emit(set, IPTTRACE_SLOT_PACKET, &event);
 	}
 	ipttrace_limits_charge(set->limits, begin, 1);
@@ -90,7 +93,7 @@ static noinline void nf_report_disagreement(
 	begin = ipttrace_limits_begin(set->limits);
 	this_cpu_inc(set->link->stats->events);
 	if (ipttrace_events_wanted()) {
-		nf_describe(&event, nf, skb, state);
+		nf_describe(&event, nf, skb, state, course);
 		ipttrace_set_emit_disagreement(set, ran ? shadow->set : NULL,
 					       &event);
 	}
@@ -142,25 +145,23 @@ static __always_inline unsigned int nf_decide(const struct nf_place *nf,
  * changes nothing that the set could see (shadow.c). A packet that both pass over is not compared:
  * no program has decided. noinline: other packets do not pay for this one's registers.
  */
-static noinline unsigned int nf_compare(const struct nf_place *nf,
-					const struct ipttrace_set *set,
-					const struct ipttrace_shadow *shadow,
-					struct sk_buff *skb,
-					const struct nf_hook_state *state)
+static noinline unsigned int
+nf_compare(const struct nf_place *nf, const struct ipttrace_set *set,
+	   const struct ipttrace_shadow *shadow, struct sk_buff *skb,
+	   const struct nf_hook_state *state, struct nf_course *course)
 {
 	struct ipttrace_link_stats __percpu *stats = set->link->stats;
 	bool ran = ipttrace_set_filter(shadow->set, skb);
 	unsigned int verdict, other = NF_ACCEPT;
-	struct nf_course course = {};
 
 	if (ran && !ipttrace_set_run_shadow(shadow->set, skb))
 		other = NF_DROP;
-	verdict = nf_decide(nf, set, skb, state, &course);
+	verdict = nf_decide(nf, set, skb, state, course);
 	if (verdict != other) {
 		this_cpu_inc(stats->shadow.disagreed);
-		nf_report_disagreement(nf, set, shadow, ran, skb, state,
-				       &course, verdict, other);
-	} else if (ran || course.selected) {
+		nf_report_disagreement(nf, set, shadow, ran, skb, state, course,
+				       verdict, other);
+	} else if (ran || course->selected) {
 		this_cpu_inc(stats->shadow.agreed);
 	}
 	return verdict;
@@ -181,13 +182,13 @@ unsigned int ipttrace_nf_packet(void *priv, struct sk_buff *skb,
 	const struct nf_place *nf = priv;
 	const struct ipttrace_set *set = rcu_dereference(nf->active);
 	const struct ipttrace_shadow *shadow = rcu_dereference(set->shadow);
-	struct nf_course course = {};
+	struct nf_course course = { .softirqs = !in_softirq() };
 	unsigned int verdict;
 
 	local_bh_disable();
 	local_lock(&packet_programs);
 	if (unlikely(shadow))
-		verdict = nf_compare(nf, set, shadow, skb, state);
+		verdict = nf_compare(nf, set, shadow, skb, state, &course);
 	else
 		verdict = nf_decide(nf, set, skb, state, &course);
 	local_unlock(&packet_programs);

@@ -26,18 +26,26 @@
  * ipttrace_packet_sender - the process that is sending a packet
  * @skb: the packet
  * @state: state of the hook that it is at
+ * @softirqs: softirqs were on when the hook was entered, whatever the caller has done since
  *
  * Only a packet that leaves a local socket in the context of a process is that process's: softirqs
- * run on top of any process. A packet that comes back from a queue (nf_reinject) runs in the
- * context of the process that gave the verdict; its state lies in the queue entry, not on the
- * stack.
+ * run on top of any process. A process that sends has them on where its packet comes to the hooks
+ * of IP. With softirqs off the kernel handles packets of others too, on a process's account:
+ *
+ * - nf_reinject() goes on with a packet from a queue in the context of whoever gave the verdict. At
+ *   the hook that it was queued at softirqs are on, but there the state is in the queue's entry,
+ *   not on the stack;
+ * - a process that sends takes what others have put into the same queue of a device
+ *   (__qdisc_run()), and bridges and tunnels send that on;
+ * - a process that polls a device, or writes to a tun, handles what has come in, and what TCP
+ *   answers to it.
  *
  * Return: the tgid, or 0 where it is not known.
  */
 u32 ipttrace_packet_sender(const struct sk_buff *skb,
-			   const struct nf_hook_state *state)
+			   const struct nf_hook_state *state, bool softirqs)
 {
-	if (!in_task() || (current->flags & PF_KTHREAD))
+	if (!softirqs || !in_task() || (current->flags & PF_KTHREAD))
 		return 0;
 	/* bridges number these two alike; the other families do not get that far */
 	if (state->hook != NF_INET_LOCAL_OUT &&
@@ -62,12 +70,12 @@ static u64 current_cgroup(void)
 
 static void describe_sender(struct ipttrace_event *event,
 			    const struct sk_buff *skb,
-			    const struct nf_hook_state *state)
+			    const struct nf_hook_state *state, bool softirqs)
 {
 	/* nf_hook() holds rcu_read_lock() */
 	const struct task_struct *leader = READ_ONCE(current->group_leader);
 
-	event->pid = ipttrace_packet_sender(skb, state);
+	event->pid = ipttrace_packet_sender(skb, state, softirqs);
 	if (!event->pid)
 		return;
 	event->flags |= IPTTRACE_EVENT_FLAG_PID;
@@ -345,10 +353,11 @@ static void describe_bridge_ports(struct ipttrace_event *event,
  * @event: the event, zeroed
  * @skb: the packet
  * @state: state of the hook that it is at
+ * @softirqs: see ipttrace_packet_sender(); false where its sender is not wanted
  */
 void ipttrace_packet_describe(struct ipttrace_event *event,
 			      const struct sk_buff *skb,
-			      const struct nf_hook_state *state)
+			      const struct nf_hook_state *state, bool softirqs)
 {
 	event->skb = (unsigned long)skb;
 	event->netns = state->net->ns.inum;
@@ -357,7 +366,7 @@ void ipttrace_packet_describe(struct ipttrace_event *event,
 	event->length = skb->len - skb_network_offset(skb);
 	event->pf = state->pf;
 	event->hook = state->hook;
-	describe_sender(event, skb, state);
+	describe_sender(event, skb, state, softirqs);
 	if (state->in) {
 		event->in_ifindex = state->in->ifindex;
 		strscpy(event->in_name, state->in->name,

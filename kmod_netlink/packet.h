@@ -8,9 +8,9 @@
 #include "ipttrace_netlink.h"
 
 u32 ipttrace_packet_sender(const struct sk_buff *skb,
-			   const struct nf_hook_state *state);
+			   const struct nf_hook_state *state, bool softirqs);
 void ipttrace_packet_describe(struct ipttrace_event *event,
 			      const struct sk_buff *skb,
-			      const struct nf_hook_state *state);
+			      const struct nf_hook_state *state, bool softirqs);
 
 #endif /* _IPTTRACE_PACKET_H */

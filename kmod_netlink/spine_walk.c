@@ -97,7 +97,7 @@ static void spine_describe(struct spine_walk *walk)
 	event->traversal = traversal;
 	event->flags = IPTTRACE_EVENT_FLAG_COUNTED;
 	event->packet = packet_now(walk);
-	ipttrace_packet_describe(event, walk->skb, walk->state);
+	ipttrace_packet_describe(event, walk->skb, walk->state, !in_softirq());
 	ipttrace_packet_describe_more(event, walk->skb);
 }
 
@@ -429,7 +429,7 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 		state->pf,
 		(unsigned long)skb,
 		(unsigned long)state,
-		ipttrace_packet_sender(skb, state),
+		ipttrace_packet_sender(skb, state, !in_softirq()),
 		state->hook,
 		functions,
 		/* clang-format on */

@@ -37,11 +37,11 @@ static DEFINE_PER_CPU(u32, traversals);
 /* The program sets that packets see; written under ipttrace_lock. */
 static struct ipttrace_sets __rcu *published;
 
-/* Fills in the frame of a packet that was selected. */
+/* Fills in the frame of a packet that was selected. @softirqs: see ipttrace_packet_sender(). */
 static void frame_fill(struct ipttrace_frame *frame, struct sk_buff *skb,
 		       const struct ipttrace_selection *selection,
 		       const struct xt_table *table,
-		       const struct nf_hook_state *state)
+		       const struct nf_hook_state *state, bool softirqs)
 {
 	struct ipttrace_event *event = &frame->event;
 
@@ -53,7 +53,7 @@ static void frame_fill(struct ipttrace_frame *frame, struct sk_buff *skb,
 	frame->told = ipttrace_events_wanted();
 	if (!frame->told)
 		return;
-	ipttrace_packet_describe(event, skb, state);
+	ipttrace_packet_describe(event, skb, state, softirqs);
 	event->packet = selection->packet;
 	event->traversal = this_cpu_inc_return(traversals);
 	/* padded with zeros, as the kernel's modules have it in a constant */
@@ -70,12 +70,13 @@ static noinline void frame_open(struct ipttrace_frame *frame,
 				struct sk_buff *skb,
 				const struct ipttrace_selection *selection,
 				const struct xt_table *table,
-				const struct nf_hook_state *state)
+				const struct nf_hook_state *state,
+				bool softirqs)
 {
 	bool count = false;
 	unsigned int i;
 
-	frame_fill(frame, skb, selection, table, state);
+	frame_fill(frame, skb, selection, table, state, softirqs);
 	for (i = ipttrace_selection_next(selection, 0); i < selection->end;
 	     i = ipttrace_selection_next(selection, i + 1))
 		count |= selection->sets->set[i]->link->count_rules;
@@ -175,20 +176,22 @@ packet_may_be_wanted(const struct ipttrace_function *fn,
 	return false;
 }
 
-/* Runs the entry program of a set. @sp and @bp are of the table function's entry. */
-static __always_inline bool entry_selects(const struct ipttrace_set *set,
-					  const struct ipttrace_function *fn,
-					  const void *table,
-					  const struct sk_buff *skb,
-					  const struct nf_hook_state *state,
-					  unsigned long sp, unsigned long bp)
+/*
+ * Runs the entry program of a set. @softirqs, @sp and @bp are of the table function's entry: its
+ * softirqs were on, its stack and frame pointers.
+ */
+static __always_inline bool
+entry_selects(const struct ipttrace_set *set,
+	      const struct ipttrace_function *fn, const void *table,
+	      const struct sk_buff *skb, const struct nf_hook_state *state,
+	      bool softirqs, unsigned long sp, unsigned long bp)
 {
 	const unsigned long args[6] = {
 		/* clang-format off */ /* it would put two on a line */
 		(unsigned long)table,
 		(unsigned long)skb,
 		(unsigned long)state,
-		ipttrace_packet_sender(skb, state),
+		ipttrace_packet_sender(skb, state, softirqs),
 		/* clang-format on */
 	};
 	struct pt_regs regs __uninitialized;
@@ -201,12 +204,13 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 static __always_inline bool
 set_wants(const struct ipttrace_set *set, const struct ipttrace_function *fn,
 	  const void *table, const struct sk_buff *skb,
-	  const struct nf_hook_state *state, unsigned long sp, unsigned long bp)
+	  const struct nf_hook_state *state, bool softirqs, unsigned long sp,
+	  unsigned long bp)
 {
 	if (!ipttrace_set_filter(set, skb))
 		return false;
 	return !(set->slots & BIT(IPTTRACE_SLOT_ENTRY)) ||
-	       entry_selects(set, fn, table, skb, state, sp, bp);
+	       entry_selects(set, fn, table, skb, state, softirqs, sp, bp);
 }
 
 /*
@@ -214,12 +218,11 @@ set_wants(const struct ipttrace_set *set, const struct ipttrace_function *fn,
  * packet to be followed through the table. Inline, like its callees, since a packet that is passed
  * over pays for every call.
  */
-static __always_inline bool packet_select(struct ipttrace_selection *selection,
-					  const struct ipttrace_function *fn,
-					  const void *table,
-					  const struct sk_buff *skb,
-					  const struct nf_hook_state *state,
-					  unsigned long sp, unsigned long bp)
+static __always_inline bool
+packet_select(struct ipttrace_selection *selection,
+	      const struct ipttrace_function *fn, const void *table,
+	      const struct sk_buff *skb, const struct nf_hook_state *state,
+	      bool softirqs, unsigned long sp, unsigned long bp)
 {
 	const struct ipttrace_sets *sets = rcu_dereference(published);
 	bool follow = false;
@@ -240,7 +243,7 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		if (ipttrace_selection_settled(selection, i, &follow))
 			continue;
 		if (!ipttrace_selection_is_answer(selection, i) &&
-		    !set_wants(set, fn, table, skb, state, sp, bp))
+		    !set_wants(set, fn, table, skb, state, softirqs, sp, bp))
 			continue;
 		follow |=
 			ipttrace_selection_add(selection, i, skb, state, table);
@@ -266,13 +269,14 @@ static unsigned int table_original(const struct ipttrace_function *fn,
 static noinline unsigned int
 table_follow(const struct ipttrace_function *fn,
 	     const struct ipttrace_selection *selection, void *table,
-	     struct sk_buff *skb, const struct nf_hook_state *state)
+	     struct sk_buff *skb, const struct nf_hook_state *state,
+	     bool softirqs)
 {
 	struct ipttrace_frame frame;
 	unsigned int verdict;
 	u64 start;
 
-	frame_open(&frame, skb, selection, table, state);
+	frame_open(&frame, skb, selection, table, state, softirqs);
 	start = ktime_get_ns();
 	verdict = table_original(fn, table, skb, state);
 	frame_close(&frame, fn, table, state, verdict, ktime_get_ns() - start);
@@ -288,12 +292,13 @@ table_traverse(const struct ipttrace_function *fn, void *table,
 {
 	const unsigned long sp = ipttrace_entry_sp();
 	struct ipttrace_selection selection = {};
+	/* they were on */
 	bool off = ipttrace_softirqs_off();
 	unsigned int verdict;
 
-	if (packet_select(&selection, fn, table, skb, state, sp,
+	if (packet_select(&selection, fn, table, skb, state, off, sp,
 			  ipttrace_entry_bp(sp))) {
-		verdict = table_follow(fn, &selection, table, skb, state);
+		verdict = table_follow(fn, &selection, table, skb, state, off);
 		if (off)
 			local_bh_enable();
 		return verdict;
@@ -345,8 +350,8 @@ bool ipttrace_traverse_known_wanted(const struct ipttrace_function *fn,
 static bool known_select(struct ipttrace_selection *selection,
 			 const struct ipttrace_function *fn, const void *table,
 			 const struct sk_buff *skb,
-			 const struct nf_hook_state *state, unsigned long sp,
-			 unsigned long bp)
+			 const struct nf_hook_state *state, bool softirqs,
+			 unsigned long sp, unsigned long bp)
 {
 	const struct ipttrace_sets *sets = rcu_dereference(published);
 	unsigned int i;
@@ -361,12 +366,25 @@ static bool known_select(struct ipttrace_selection *selection,
 		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
 		    !link_concerns(set->link, fn) ||
 		    ipttrace_selection_settled(selection, i, &follow) ||
-		    !set_wants(set, fn, table, skb, state, sp, bp))
+		    !set_wants(set, fn, table, skb, state, softirqs, sp, bp))
 			continue;
 		if (ipttrace_set_admits(set, skb, state, table))
 			ipttrace_selection_put(selection, i);
 	}
 	return selection->slots;
+}
+
+/* Tells the sets that are told. */
+static void known_tell(const struct ipttrace_selection *selection, void *table,
+		       struct sk_buff *skb, const struct nf_hook_state *state,
+		       bool softirqs)
+{
+	struct ipttrace_frame frame;
+
+	frame_fill(&frame, skb, selection, table, state, softirqs);
+	if (skb->nf_trace)
+		frame.event.flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
+	ipttrace_frame_known(&frame, table, state);
 }
 
 /**
@@ -378,7 +396,7 @@ static bool known_select(struct ipttrace_selection *selection,
  * @sp: stack pointer where the function was entered that decides this
  * @bp: frame pointer there
  *
- * Context: softirqs off, in the RCU read section of the hook.
+ * Context: softirqs as the hook has them, in its RCU read section.
  */
 void ipttrace_traverse_known(const struct ipttrace_function *fn, void *table,
 			     struct sk_buff *skb,
@@ -386,14 +404,13 @@ void ipttrace_traverse_known(const struct ipttrace_function *fn, void *table,
 			     unsigned long sp, unsigned long bp)
 {
 	struct ipttrace_selection selection = {};
-	struct ipttrace_frame frame;
+	/* they were on */
+	bool off = ipttrace_softirqs_off();
 
-	if (!known_select(&selection, fn, table, skb, state, sp, bp))
-		return;
-	frame_fill(&frame, skb, &selection, table, state);
-	if (skb->nf_trace)
-		frame.event.flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
-	ipttrace_frame_known(&frame, table, state);
+	if (known_select(&selection, fn, table, skb, state, off, sp, bp))
+		known_tell(&selection, table, skb, state, off);
+	if (off)
+		local_bh_enable();
 }
 
 /* --- handlers ------------------------------------------------------------------------------ */

@@ -130,7 +130,8 @@ void ipttrace_walk_describe(struct ipttrace_chain_walk *walk,
 	/* a commit raises the generation before packets meet the new ruleset */
 	bool old = walk->cursor != ((walk->base_seq + 1) & 1);
 
-	ipttrace_packet_describe(event, walk->pkt->skb, walk->pkt->state);
+	ipttrace_packet_describe(event, walk->pkt->skb, walk->pkt->state,
+				 !in_softirq());
 	event->flags |= IPTTRACE_EVENT_FLAG_COUNTED;
 	event->packet = walk->selection->packet;
 	event->traversal = this_cpu_inc_return(traversals);

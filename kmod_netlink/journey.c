@@ -13,6 +13,7 @@
 #include "journey.h"
 #include "journey_run.h"
 #include "journey_steps.h"
+#include "limits.h"
 #include "link.h"
 #include "message.h"
 
@@ -172,6 +173,7 @@ static int journey_attach(struct ipttrace_link *link,
 		kfree(sets);
 		goto forget;
 	}
+	ipttrace_limits_begin_journey(BIT(place->bit));
 	journeys |= BIT(place->bit);
 	link->place = place;
 	sets = ipttrace_journeys_publish(sets);

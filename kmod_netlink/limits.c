@@ -3,6 +3,10 @@
  * Limits of a program set: packets of which it leaves out the events, all or none. A packet is
  * decided over where the set first selects it; the decision is kept for the other tables and chains
  * on its way. Observers are told how many packets a link has left out.
+ *
+ * On a journey one link decides for all: that which meets the packet first. The others cannot leave
+ * out any part of it, but their budgets count: while one is exceeded the journey is silent, and
+ * whichever link decides leaves packets out.
  */
 #include <linux/ktime.h>
 #include <linux/math64.h>
@@ -20,6 +24,8 @@
 /* A rate may be exceeded by what it lets through in this time, a budget likewise, ns. */
 #define RATE_BURST (NSEC_PER_SEC / 10)
 #define BUDGET_BURST NSEC_PER_SEC
+/* What a budget is exceeded by at most, however much was charged: it is kept again after that. */
+#define MOST_EXCESS (60LL * NSEC_PER_SEC)
 /* Packets that are left out are told of within this time, in jiffies, and once in it at most. */
 #define TELLING HZ
 /* A program that took longer did not have its CPU: an interrupt had it, or another guest. ns. */
@@ -73,6 +79,12 @@ struct ipttrace_limits {
 	struct pace cpu_pace;
 };
 
+/*
+ * Until when each journey is silent, by the number of its bit, as paces have their times. Written
+ * where a budget of a link on it was exceeded, read for packets that such a link selects.
+ */
+static atomic64_t silent_until[BITS_PER_TYPE(u32)] __cacheline_aligned_in_smp;
+
 /* --- rates --------------------------------------------------------------------------------- */
 
 static bool pace_exceeded(const struct pace *pace, u64 now, s64 burst)
@@ -93,14 +105,60 @@ static bool pace_use(struct pace *pace, u64 now, u64 time, s64 burst)
 	return true;
 }
 
-static void pending_use(u64 __percpu *pending, struct pace *pace, u64 time)
+/* Uses time of a pace, whatever it is ahead by; returns up to when all is used then. */
+static s64 pace_charge(struct pace *pace, s64 now, u64 time)
 {
+	s64 until = atomic64_read(&pace->until);
+	s64 next;
+
+	time = min_t(u64, time, MOST_EXCESS);
+	do {
+		next = min(max(until, now) + (s64)time, now + MOST_EXCESS);
+	} while (!atomic64_try_cmpxchg(&pace->until, &until, next));
+	return next;
+}
+
+/* --- journeys ------------------------------------------------------------------------------ */
+
+/**
+ * ipttrace_limits_begin_journey - forget what a journey of before has used
+ * @journey: bit of a journey that no link is on yet
+ */
+void ipttrace_limits_begin_journey(u32 journey)
+{
+	atomic64_set(&silent_until[__ffs(journey)], 0);
+}
+
+/* Keeps packets off a journey until a time, unless they are for longer already. */
+static void journey_silence(u32 journey, s64 until)
+{
+	atomic64_t *silent = &silent_until[__ffs(journey)];
+	s64 so_far = atomic64_read(silent);
+
+	while (so_far < until && !atomic64_try_cmpxchg(silent, &so_far, until))
+		;
+}
+
+static bool journey_is_silent(u32 journey, s64 now)
+{
+	return journey && atomic64_read(&silent_until[__ffs(journey)]) > now;
+}
+
+/* --- charges ------------------------------------------------------------------------------- */
+
+static void pending_use(u64 __percpu *pending, struct pace *pace, u64 time,
+			u32 journey)
+{
+	s64 now, until;
 	u64 used;
 
 	if (this_cpu_add_return(*pending, time) < PENDING)
 		return;
 	used = this_cpu_xchg(*pending, 0);
-	pace_use(pace, ktime_get_coarse_ns(), used, S64_MAX);
+	now = ktime_get_coarse_ns();
+	until = pace_charge(pace, now, used);
+	if (journey && until - now > BUDGET_BURST)
+		journey_silence(journey, until - BUDGET_BURST);
 }
 
 /* Chooses one run in TIMED, whatever order runs have (Numerical Recipes' generator). */
@@ -119,31 +177,41 @@ u64 ipttrace_limits_clock(const struct ipttrace_limits *limits)
 		       0;
 }
 
-void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
+void ipttrace_limits_use(const struct ipttrace_set *set, u64 begin,
 			 unsigned int events)
 {
+	struct ipttrace_limits *limits = set->limits;
+	u32 journey = READ_ONCE(set->link->journey);
 	u64 time;
 
 	if (limits->budget_events && events)
 		pending_use(&limits->pending->events, &limits->events_pace,
 			    div_u64((u64)events * NSEC_PER_SEC,
-				    limits->budget_events));
+				    limits->budget_events),
+			    journey);
 	if (!begin)
 		return;
 	time = min_t(u64, sched_clock() - begin, LONGEST_RUN);
 	pending_use(&limits->pending->cpu, &limits->cpu_pace,
-		    div_u64(time * TIMED * 1000, limits->budget_cpu));
+		    div_u64(time * TIMED * 1000, limits->budget_cpu), journey);
 }
 
 /* --- decisions ----------------------------------------------------------------------------- */
 
-/* The limit by which a packet that is not known is left out; IPTTRACE_LIMITS if none does. */
+/*
+ * The limit by which a packet that is not known is left out; IPTTRACE_LIMITS if none does. @limits
+ * may be NULL.
+ */
 static enum ipttrace_limit limits_decide(struct ipttrace_limits *limits,
-					 u64 now)
+					 u32 journey, u64 now)
 {
-	if (limits->sample &&
+	if (limits && limits->sample &&
 	    reciprocal_scale(get_random_u32(), limits->sample))
 		return IPTTRACE_LIMIT_SAMPLE;
+	if (journey_is_silent(journey, now))
+		return IPTTRACE_LIMIT_GOVERNOR;
+	if (!limits)
+		return IPTTRACE_LIMITS;
 	if ((limits->budget_events &&
 	     pace_exceeded(&limits->events_pace, now, BUDGET_BURST)) ||
 	    (limits->budget_cpu &&
@@ -207,7 +275,7 @@ static void leave_out(struct ipttrace_link *link, enum ipttrace_limit cause)
 
 /**
  * ipttrace_limits_admit_once - check whether the events of a packet are reported
- * @set: a set with limits, of a link whose packets come to one place only
+ * @set: a set with limits, of a link whose packets come to one place only, or one on a journey
  *
  * Decides over the packet, and counts it if it is left out.
  *
@@ -216,8 +284,9 @@ static void leave_out(struct ipttrace_link *link, enum ipttrace_limit cause)
  */
 bool ipttrace_limits_admit_once(const struct ipttrace_set *set)
 {
-	enum ipttrace_limit cause =
-		limits_decide(set->limits, ktime_get_coarse_ns());
+	enum ipttrace_limit cause = limits_decide(set->limits,
+						  READ_ONCE(set->link->journey),
+						  ktime_get_coarse_ns());
 
 	if (cause != IPTTRACE_LIMITS)
 		leave_out(set->link, cause);
@@ -226,7 +295,7 @@ bool ipttrace_limits_admit_once(const struct ipttrace_set *set)
 
 /**
  * ipttrace_limits_admit - check whether the events of a packet are reported
- * @set: a set with limits, which has selected the packet at a place
+ * @set: a set with limits or on a journey, which has selected the packet at a place
  * @skb: the packet
  * @state: state of the hook that it is at
  * @place: table or base chain there: no packet passes it twice on its way
@@ -244,6 +313,9 @@ bool ipttrace_limits_admit(const struct ipttrace_set *set,
 	struct ipttrace_sighting seen;
 	bool left_out;
 
+	/* the journey knows its packets */
+	if (!set->limits)
+		return ipttrace_limits_admit_once(set);
 	if (!ipttrace_known_find(set->limits->known, skb, state, place, &seen,
 				 &left_out)) {
 		left_out = !ipttrace_limits_admit_once(set);

@@ -4,6 +4,7 @@
 
 #include <linux/types.h>
 
+#include "link.h"
 #include "program.h"
 
 struct ipttrace_limits;
@@ -25,15 +26,19 @@ bool ipttrace_limits_admit_once(const struct ipttrace_set *set);
 void ipttrace_limits_begin_link(struct ipttrace_link *link);
 void ipttrace_limits_end_link(struct ipttrace_link *link);
 u64 ipttrace_limits_clock(const struct ipttrace_limits *limits);
-void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
+void ipttrace_limits_use(const struct ipttrace_set *set, u64 begin,
 			 unsigned int events);
+void ipttrace_limits_begin_journey(u32 journey);
 
-/* False if the set's limits leave out the events of a packet: see ipttrace_limits_admit(). */
+/*
+ * False if the events of a packet are left out, by limits of the set or of others on its journey:
+ * see ipttrace_limits_admit().
+ */
 static __always_inline bool
 ipttrace_set_admits(const struct ipttrace_set *set, const struct sk_buff *skb,
 		    const struct nf_hook_state *state, const void *place)
 {
-	return likely(!set->limits) ||
+	return likely(!set->limits && !READ_ONCE(set->link->journey)) ||
 	       ipttrace_limits_admit(set, skb, state, place);
 }
 
@@ -45,15 +50,15 @@ ipttrace_limits_begin(const struct ipttrace_limits *limits)
 }
 
 /*
- * Charges budgets for @events, and for the time since ipttrace_limits_begin() returned @begin, on
- * this CPU with softirqs off.
+ * Charges the budgets of a set for @events, and for the time since ipttrace_limits_begin() returned
+ * @begin, on this CPU with softirqs off.
  */
 static __always_inline void
-ipttrace_limits_charge(struct ipttrace_limits *limits, u64 begin,
+ipttrace_limits_charge(const struct ipttrace_set *set, u64 begin,
 		       unsigned int events)
 {
-	if (unlikely(limits))
-		ipttrace_limits_use(limits, begin, events);
+	if (unlikely(set->limits))
+		ipttrace_limits_use(set, begin, events);
 }
 
 #endif /* _IPTTRACE_LIMITS_H */

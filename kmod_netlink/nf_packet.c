@@ -70,7 +70,7 @@ static noinline void nf_report(const struct nf_place *nf,
 		nf_describe(&event, nf, skb, state, course);
 		ipttrace_set_emit(set, IPTTRACE_SLOT_PACKET, &event);
 	}
-	ipttrace_limits_charge(set->limits, begin, 1);
+	ipttrace_limits_charge(set, begin, 1);
 }
 
 /* Reports that a shadow, whose program ran or did not, would have decided otherwise. */
@@ -97,7 +97,7 @@ static noinline void nf_report_disagreement(
 		ipttrace_set_emit_disagreement(set, ran ? shadow->set : NULL,
 					       &event);
 	}
-	ipttrace_limits_charge(set->limits, begin, 1);
+	ipttrace_limits_charge(set, begin, 1);
 }
 
 /*

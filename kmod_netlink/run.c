@@ -194,7 +194,7 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 			if (event)
 				ipttrace_set_emit(set, slot, event);
 		}
-		ipttrace_limits_charge(set->limits, begin, asks);
+		ipttrace_limits_charge(set, begin, asks);
 		programs_end();
 	}
 }

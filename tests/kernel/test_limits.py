@@ -24,6 +24,7 @@ from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.limits import LeftOut, Limits
@@ -35,6 +36,7 @@ from ipttproto.family import limit
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import running, trace_command
+from tests.kernel.support.journeys import Journey
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
 from tests.kernel.support.network import Namespace, Network, event, namespace, network, send_udp
 from tests.kernel.support.nf import socket_filter
@@ -44,6 +46,8 @@ FIRST_PORT = 20000
 #: of processes that send at once, and of ports that each sends to
 SENDERS = 4
 PORTS = 5000
+#: events a second of a link on a journey
+BUDGET = 2000
 CHAINS = "".join(
     f"chain {hook} {{ type filter hook {hook} priority 0; counter; }}\n"
     for hook in ("prerouting", "input", "forward", "output", "postrouting")
@@ -267,6 +271,48 @@ def test_a_governor_leaves_packets_out_until_there_is_room(
     assert len({*seen.by_port.values()}) == 1
     assert 9 in seen.by_port
     assert seen.stats.left_out == LeftOut(governor=seen.stats.left_out.packets)
+
+
+@pytest.mark.parametrize("deciding", [Limits(budget_events=BUDGET), None])
+def test_a_governor_governs_a_journey(
+    controller: Controller, make_program: MakeProgram, deciding: Limits | None
+) -> None:
+    """One link decides over packets, and has few events of each; the other has hundreds."""
+    rules = 400
+    counters = "counter\n" * rules
+    with namespace("busy") as busy:
+        nft(busy, f"chain many {{ type filter hook output priority 0;\n{counters} }}\n")
+        journey = Journey(controller, make_program(asm.returning(1)).fd)
+        at_output = SpineHook.parse("spine:inet4/output", netns=busy.path)
+        first = journey.follow("udp port 9", at_output, limits=deciding)
+        many = journey.follow(
+            "udp port 9", ChainHook(netns=busy.path), limits=Limits(budget_events=BUDGET)
+        )
+
+        def events() -> int:
+            return controller.link(many.id).stats.events
+
+        def admitted() -> bool:
+            before = events()
+            busy.call(send_udp, "127.0.0.1", 9, [b"x"])
+            return events() > before
+
+        start = time.monotonic()
+        assert admitted()
+        whole = events()
+        busy.call(send_udp, "127.0.0.1", 9, [b"x"] * PACKETS)
+        seconds = time.monotonic() - start
+        stats = controller.link(first.id).stats
+        reported = 1 + PACKETS - stats.left_out.packets
+        assert stats.left_out == LeftOut(governor=stats.left_out.packets)
+        # alone it would have let all through
+        assert stats.events < BUDGET
+        assert whole > rules
+        assert events() == reported * whole
+        assert events() <= BUDGET * (1 + seconds) + 2 * whole
+        assert controller.link(many.id).stats.left_out == LeftOut()
+        wait_for(admitted, timeout=COMMAND_TIMEOUT / 3)
+        journey.end()
 
 
 def test_they_are_told_of_in_time(

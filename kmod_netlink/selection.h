@@ -162,6 +162,23 @@ ipttrace_selection_settled(struct ipttrace_selection *selection, unsigned int i,
 	return true;
 }
 
+/*
+ * The same for a packet that does not come to the table or chain, which is not consulted: nothing
+ * is counted, since it is not among the packets of the link there. The set has more programs.
+ */
+static __always_inline bool
+ipttrace_selection_settled_unseen(struct ipttrace_selection *selection,
+				  unsigned int i)
+{
+	u32 journey = READ_ONCE(selection->sets->set[i]->link->journey);
+
+	if (likely(!(journey & (selection->on | selection->off))))
+		return false;
+	if (journey & selection->on)
+		ipttrace_selection_put(selection, i);
+	return true;
+}
+
 /* Tells whether a set selects a packet as an answer: filter and entry program are not asked. */
 static __always_inline bool
 ipttrace_selection_is_answer(const struct ipttrace_selection *selection,

@@ -356,8 +356,6 @@ static bool known_select(struct ipttrace_selection *selection,
 	const struct ipttrace_sets *sets = rcu_dereference(published);
 	unsigned int i;
 
-	bool follow = false;
-
 	selection->sets = sets;
 	ipttrace_selection_know(selection, skb);
 	for (i = 0; sets && i < sets->count; i++) {
@@ -365,7 +363,7 @@ static bool known_select(struct ipttrace_selection *selection,
 
 		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
 		    !link_concerns(set->link, fn) ||
-		    ipttrace_selection_settled(selection, i, &follow) ||
+		    ipttrace_selection_settled_unseen(selection, i) ||
 		    !set_wants(set, fn, table, skb, state, softirqs, sp, bp))
 			continue;
 		if (ipttrace_set_admits(set, skb, state, table))

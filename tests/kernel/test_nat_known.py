@@ -28,6 +28,7 @@ from ipttctl.link.model import Link, ProgramSet
 from ipttproto import EventFlag, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
+from tests.kernel.support.journeys import following
 from tests.kernel.support.kernel import loaded_modules, redirected_functions, run, wait_for
 from tests.kernel.support.network import Namespace, Network, namespace
 from tests.kernel.support.observing import records_of
@@ -341,6 +342,21 @@ def test_both_back_ends_at_a_hook(
         (Kind.CHAIN_KNOWN, NfFamily.INET),
         (Kind.KNOWN, 0),
     ]
+
+
+def test_what_a_journey_follows_is_not_counted_there(
+    net: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """Such a packet does not pass the chain or table: it is not selected there either."""
+    nft(net.router, TRACKED + NFT)
+    net.router.iptables("-t", "nat", "-A", "PREROUTING", "-p", "udp", "-j", "ACCEPT")
+    with following(controller, make_program, None) as journey, answering(net.right, 54):
+        net.left.call(ask_udp, net.right_address, 54, 3, 4000)
+        for link in controller.links():
+            if isinstance(link.hook, ChainHook | TableHook):
+                assert 0 < link.stats.selected <= link.stats.packets, link.hook
+    of = [event for event in journey.events if event.netns == net.router.inode]
+    assert {*KNOWN} <= {event.kind for event in of}
 
 
 # --- packets of other kinds -------------------------------------------------------------------

@@ -68,16 +68,30 @@ void ipttrace_queues_learn(void)
 			MODULE_NAME, "nfnl_queue_net_id");
 	}
 	ipttrace_btf_free(&btf);
+	/* otherwise what was found may be of the next load of the module */
+	if (READ_ONCE(*queue_handler) != handler)
+		known = (struct queue_table){};
+}
+
+/*
+ * The module's data in a namespace; NULL if the namespace is so new that the module does not have
+ * it yet. Such a one may have been made before the module got its number, with no place for it:
+ * net_generic() would read behind its end. In an RCU read section.
+ */
+static const void *queues_of(const struct net *net, unsigned int id)
+{
+	const struct net_generic *all = rcu_dereference(net->gen);
+
+	return id < all->s.len ? all->ptr[id] : NULL;
 }
 
 /* Whether a namespace has any queue. */
 static bool any_queue(const struct net *net)
 {
-	const void *queues = net_generic(net, *known.id);
+	const void *queues = queues_of(net, *known.id);
 	const struct hlist_head *table;
 	u32 i;
 
-	/* the namespace is so new that the module does not have it yet */
 	if (!queues)
 		return false;
 	table = queues + known.at;

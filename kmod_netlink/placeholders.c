@@ -316,4 +316,6 @@ void ipttrace_placeholders_exit(void)
 	cancel_delayed_work_sync(&settle_work);
 	/* waits for a grace period between its parts */
 	unregister_pernet_subsys(&namespace_operations);
+	/* a namespace may have come in between, and had to wait for a queue */
+	cancel_delayed_work_sync(&settle_work);
 }

@@ -31,6 +31,8 @@
 /* Index of the packet and of the hook's state among the arguments of nf_hook_slow(). */
 #define SPINE_SKB_ARG 0
 #define SPINE_STATE_ARG 1
+#define SPINE_ENTRIES_ARG 2
+#define SPINE_FIRST_ARG 3
 
 /* Deeper ones are left to the kernel. */
 #define NESTED_WALKS 4
@@ -53,7 +55,9 @@ static struct ipttrace_sets __rcu *published;
  * @before: functions of the hook that it does not meet here: a bridge has called them
  * @functions: functions that it met so far; placeholders do not count
  * @told: somebody listened at its entry: @event is filled in, and sent
- * @event: fields that all its events have in common
+ * @event: fields that all its events have in common; of the packet as it was when it was described
+ *	last: at the entry, and after each function if function programs run. Of a packet that a
+ *	function kept without these, the exit's event has the addresses and the mark of the entry
  *
  * Lives on the stack of spine_follow(), and stays on one CPU.
  */
@@ -248,9 +252,13 @@ static int spine_drop(struct sk_buff *skb, struct nf_hook_state *state,
 	return ipttrace_behind_nf_hook_slow(skb, state, entries, 0);
 }
 
-/* The number of functions of a hook from @from up to @to, placeholders apart. */
-static unsigned int count_functions(const struct nf_hook_entries *entries,
-				    unsigned int from, unsigned int to)
+/*
+ * The number of functions of a hook from @from up to @to, placeholders apart. notrace: for the
+ * handler too.
+ */
+static notrace unsigned int
+count_functions(const struct nf_hook_entries *entries, unsigned int from,
+		unsigned int to)
 {
 	unsigned int count = 0;
 
@@ -504,15 +512,14 @@ static int spine_replacement(struct sk_buff *skb, struct nf_hook_state *state,
 {
 	const unsigned long sp = ipttrace_entry_sp();
 	const unsigned long bp = ipttrace_entry_bp(sp);
+	/* one that was removed meanwhile is replaced by one that does nothing, and counts */
 	const unsigned int functions =
 		count_functions(entries, i, entries->num_hook_entries);
 	struct ipttrace_selection selection = {};
 	bool movable;
 	int ret;
 
-	/* br_netfilter hands on what has no function behind its own */
-	if ((i && !functions) ||
-	    !packet_select(&selection, skb, state, &entries->hooks[i],
+	if (!packet_select(&selection, skb, state, &entries->hooks[i],
 			   functions, sp, bp))
 		return ipttrace_behind_nf_hook_slow(skb, state, entries, i);
 	/* the events of a walk are numbered by one CPU, in their order */
@@ -527,6 +534,16 @@ static int spine_replacement(struct sk_buff *skb, struct nf_hook_state *state,
 
 /* --- the redirect -------------------------------------------------------------------------- */
 
+/*
+ * Whether there are no functions from number @i on but placeholders: br_netfilter, which goes on
+ * behind its own function, would not hand packets on but for them. They are no passage of the hook.
+ */
+static noinline notrace bool
+rest_is_empty(const struct nf_hook_entries *entries, unsigned int i)
+{
+	return !count_functions(entries, i, entries->num_hook_entries);
+}
+
 /* ftrace handler of nf_hook_slow(); every packet at a hook with functions pays for it. */
 static void notrace spine_handler(unsigned long ip, unsigned long parent_ip,
 				  struct ftrace_ops *ops,
@@ -537,13 +554,18 @@ static void notrace spine_handler(unsigned long ip, unsigned long parent_ip,
 		(void *)ipttrace_argument(fregs, SPINE_STATE_ARG);
 	/* whoever calls nf_hook_slow() holds the RCU read lock */
 	const struct ipttrace_sets *sets = rcu_dereference(published);
-	unsigned int i;
+	unsigned int i, first;
 
 	/* ftrace may not have been able to remove the address of an earlier load (function.c) */
 	if (!sets || READ_ONCE(ipttrace_spine_functions[0].site) != ip)
 		return;
 	i = next_concerned(sets, 0, state);
 	if (i == sets->count)
+		return;
+	first = ipttrace_argument(fregs, SPINE_FIRST_ARG);
+	if (unlikely(first) &&
+	    rest_is_empty((void *)ipttrace_argument(fregs, SPINE_ENTRIES_ARG),
+			  first))
 		return;
 	if (!sets->set[i]->filter ||
 	    ipttrace_selection_journeys_may_want(skb) ||

@@ -7,11 +7,12 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from ipttctl.bpf.filters import compile_filter
 from ipttctl.errors import KernelError
 from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily
@@ -35,7 +36,7 @@ from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import ipttctl, running
 from tests.kernel.support.dropped import dropped_in
 from tests.kernel.support.kernel import load_test_module, remove_module, run, wait_for
-from tests.kernel.support.network import Namespace, namespace
+from tests.kernel.support.network import Namespace, ip_batch, namespace
 from tests.kernel.support.objects import BPF, compile_object
 from tests.kernel.support.observing import records_of
 
@@ -395,3 +396,59 @@ def test_names_are_looked_up_again_once_a_module_was_loaded(
     first, again = found
     assert first.keys() == again.keys() > {b"nft_do_chain_ipv4"}
     assert not set(first.values()) & set(again.values())
+
+
+# --- bridges ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet_bridge() -> Iterator[tuple[Namespace, Namespace]]:
+    """A namespace with a bridge that hands packets to IP, and another one on it, 10.78.0.1.
+
+    Behind it is 10.78.0.2. All know the others' addresses: nobody sends anything unasked.
+    """
+    run("modprobe", "br_netfilter")
+    try:
+        with namespace("left") as left, namespace("bridge") as middle, namespace("right") as right:
+            for where in (left, middle, right):
+                where.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+            ip_batch(middle.name, "link add br0 type bridge", "link set br0 up")
+            for number, end in ((1, left), (2, right)):
+                peer = f"peer name eth0 address 02:00:00:00:00:0{number} netns {end.name}"
+                ip_batch(
+                    middle.name,
+                    f"link add p{number} type veth {peer}",
+                    f"link set p{number} master br0 up",
+                )
+                ip_batch(
+                    end.name,
+                    f"address add 10.78.0.{number}/24 dev eth0",
+                    "link set eth0 up",
+                    f"neigh replace 10.78.0.{3 - number} dev eth0 nud permanent"
+                    f" lladdr 02:00:00:00:00:0{3 - number}",
+                )
+            middle.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
+            # ports need a moment before they forward
+            left.run("ping", "-n", "-q", "-c", "1", "-w", "20", "10.78.0.2")
+            yield left, middle
+    finally:
+        run("modprobe", "-r", "br_netfilter")
+
+
+def test_the_rest_of_a_hook_is_a_passage_only_if_it_has_functions(
+    controller: Controller, make_program: MakeProgram
+) -> None:
+    """br_netfilter goes on behind its own function, where only a placeholder is."""
+    fd = make_program(asm.returning(1)).fd
+
+    def passages(bytecode: bytes | None) -> int:
+        """The packets of a link while an echo is answered."""
+        hook = SpineHook.parse("spine:bridge/forward", netns=middle.path)
+        link = controller.attach(hook, ProgramSet({Slot.EXIT: fd}, bytecode))
+        left.ping("10.78.0.2")
+        return controller.detach(link.id).stats.packets
+
+    with quiet_bridge() as (left, middle):
+        assert [passages(None), passages(compile_filter("udp port 1"))] == [2, 2]
+        nft(middle, "table bridge t { chain f { type filter hook forward priority 300; }; }")
+        assert [passages(None), passages(compile_filter("udp port 1"))] == [4, 4]

@@ -20,11 +20,15 @@ from ipttctl.errors import IpttctlError, UsageError, os_reason
 from ipttctl.fleet.config import AgentConfig, HubConfig, LeafOptions, WatchOptions
 from ipttctl.fleet.filter_words import check_filter
 from ipttctl.link.limits import Limits
-from ipttctl.state.option_files import parse_text, read_text
+from ipttctl.state.option_files import parse_document, read_text
 
 _AT: Final = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
+_PLACE: Final = re.compile(r"\[([0-9]+)\]")
+_ANY: Final = "[...]"
+#: what can be behind a key in a path
+_ENDS: Final = ("", ".", "[")
 _GROUP_AND_OTHERS: Final = 0o077
 
 #: least and most milliseconds of times
@@ -71,16 +75,15 @@ def parse_hub(text: str, called: str) -> HubConfig:
 def _parse(
     text: str, called: str, kind: type[_C], mistakes: Callable[[_C], Iterator[tuple[str, str]]]
 ) -> _C:
-    content = parse_text(text, called)
-    lines = _lines(text)
+    document = parse_document(text, called)
     try:
-        config = msgspec.convert(content, kind)
+        config = msgspec.convert(document.content, kind)
     except msgspec.ValidationError as error:
         path, sentence = _explain(str(error))
-        raise UsageError(f"{called}{_where(lines, path)}: {sentence}") from None
+        raise UsageError(f"{called}{_where(document.root, path)}: {sentence}") from None
     for path, sentence in mistakes(config):
         key = f"{path}: " if path else ""
-        raise UsageError(f"{called}{_where(lines, path)}: {key}{sentence}")
+        raise UsageError(f"{called}{_where(document.root, path)}: {key}{sentence}")
     return config
 
 
@@ -189,32 +192,28 @@ def _explain(text: str) -> tuple[str, str]:
     return path, f"{path}: {sentence}" if path else sentence
 
 
-def _where(lines: dict[str, int], path: str) -> str:
-    """The line of a key, or of the object around it."""
-    while path:
-        if path in lines:
-            return f", line {lines[path]}"
-        path = re.sub(r"(^|\.|(?=\[))[^.\[]*$|\[[^\[]*\]$", "", path)
-    return ""
+def _where(root: yaml.Node | None, path: str) -> str:
+    """The line of a key, or of the object around it; what an alias names has only one."""
+    line = None
+    node = root
+    while path and node is not None:
+        node, mark, path = _step(node, path)
+        line = mark.line + 1 if mark else line
+    return f", line {line}" if line else ""
 
 
-def _lines(text: str) -> dict[str, int]:
-    """The line of each key, by its path."""
-    found: dict[str, int] = {}
-
-    def visit(node: yaml.Node | None, path: str) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                below = f"{path}.{key.value}".removeprefix(".")
-                found[below] = key.start_mark.line + 1
-                # msgspec does not name the keys of a dictionary
-                found.setdefault(f"{path}[...]", key.start_mark.line + 1)
-                visit(value, below)
-        elif isinstance(node, yaml.SequenceNode):
-            for place, value in enumerate(node.value):
-                found[f"{path}[{place}]"] = value.start_mark.line + 1
-                visit(value, f"{path}[{place}]")
-
-    # parsed already: it is valid, and not too deep
-    visit(yaml.compose(text, yaml.SafeLoader), "")
-    return found
+def _step(node: yaml.Node, path: str) -> tuple[yaml.Node | None, yaml.Mark | None, str]:
+    """The node of the first key of a path, where it is, and the rest of the path."""
+    if isinstance(node, yaml.MappingNode):
+        if path.startswith(_ANY) and node.value:
+            # msgspec does not name the keys of a dictionary
+            return None, node.value[0][0].start_mark, ""
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            rest = path.removeprefix(name)
+            if rest != path and rest[:1] in _ENDS:
+                return value, key.start_mark, rest.removeprefix(".")
+    elif isinstance(node, yaml.SequenceNode) and (found := _PLACE.match(path)):
+        value = node.value[int(found[1])]
+        return value, value.start_mark, path[found.end() :].removeprefix(".")
+    return None, None, ""

@@ -13,23 +13,15 @@ import yaml
 from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import ProgramError, UsageError, os_reason
 from ipttctl.rules.owner_entries import FIELDS, OwnerEntry, entry_of
+from ipttctl.yaml_text import StrictConstructor, parse
 
 _KNOWN: Final = ("owner", *FIELDS, "says", "fallback")
 #: most characters of a file
 _LONGEST: Final = 1 << 20
 
 
-class _Loader(yaml.BaseLoader):
-    """A loader that takes every value literally, and refuses a key that is there twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The object of a node; a duplicate key is an error."""
-        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        if len(found) < len(node.value):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key is there twice in one object", node.start_mark
-            )
-        return found
+class _Loader(StrictConstructor, yaml.BaseLoader):
+    """A loader that takes every value literally."""
 
 
 def read_trusted(file: Path) -> tuple[OwnerEntry, ...]:
@@ -58,28 +50,16 @@ def _read(file: Path) -> list[Any]:
             text = opened.read(_LONGEST + 1)
         if len(text) > _LONGEST:
             raise UsageError(f"{called} is longer than {_LONGEST} characters")
-        content = yaml.load(text, _Loader)
     except OSError as error:
         raise UsageError(f"cannot read {called}: {os_reason(error)}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{called} is no text in UTF-8: {error.reason}") from None
-    except RecursionError:
-        raise UsageError(f"{called} is nested too deeply") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{called} is no YAML: {_complaint(error)}") from None
+    content = parse(text, called, _Loader, "no YAML").content
     if content is None:
         return []
     if not isinstance(content, list):
         raise UsageError(f"{called} is no list of entries", 'each begins with "- owner: NAME"')
     return content
-
-
-def _complaint(error: yaml.YAMLError) -> str:
-    """The parser's error message, without its excerpt of the file."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return str(error)
 
 
 def _check_keys(given: Any, called: str) -> None:

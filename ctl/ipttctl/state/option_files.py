@@ -22,6 +22,7 @@ import yaml
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.numbers import U32_MAX
 from ipttctl.options import GroupedOption, options_of
+from ipttctl.yaml_text import Document, StrictConstructor, parse
 
 STANDARD_INPUT: Final = "-"
 #: the option whose values have types of their own
@@ -33,7 +34,7 @@ _MOST_DIGITS: Final = 40
 _T = TypeVar("_T")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(StrictConstructor, yaml.SafeLoader):
     """A YAML loader that takes plain texts literally: no 10:20 in base 60, no ``on`` for true."""
 
     yaml_implicit_resolvers: Final = {}  # type: ignore[misc]  # an attribute of the class
@@ -54,15 +55,6 @@ class _Loader(yaml.SafeLoader):
                 None, None, "a number is too long", node.start_mark
             )
         return super().construct_yaml_int(node)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The object of a node; a duplicate key is an error."""
-        found = super().construct_mapping(node, deep=deep)
-        if len(found) < len(node.value):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key is there twice in one object", node.start_mark
-            )
-        return found
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
@@ -114,22 +106,18 @@ def parse_text(text: str, called: str) -> Any:
     """The content of a YAML or JSON text; ``called`` names it in error messages.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or a key is there twice.
     """
-    try:
-        return yaml.load(text, _Loader)
-    except RecursionError:
-        raise UsageError(f"{called} is nested too deeply") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{called} is neither YAML nor JSON: {_complaint(error)}") from None
+    return parse_document(text, called).content
 
 
-def _complaint(error: yaml.YAMLError) -> str:
-    """The parser's error message, without its excerpt of the file."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return str(error)
+def parse_document(text: str, called: str) -> Document:
+    """Parse a YAML or JSON text; ``called`` names it in error messages.
+
+    Raises:
+        UsageError: it is neither, or a key is there twice.
+    """
+    return parse(text, called, _Loader)
 
 
 def _standard_input() -> TextIO:

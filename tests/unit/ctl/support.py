@@ -51,6 +51,11 @@ from ipttproto.messages import (
 
 FAMILY_ID = 29
 
+LAUGHS = "- &a0 [x]\n" + "".join(
+    f"- &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+"""A small YAML text that is large once its aliases are written out."""
+
 #: verdicts of nftables that netfilter does not have, as events have them
 NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN = (n & 0xFFFFFFFF for n in (-1, -3, -4, -5))
 

@@ -22,7 +22,7 @@ STUB = PACKAGE / "__init__.pyi"
 #: a file of these packages and modules imports from lines above its own, and from its own package
 RANKS = (
     {"errors"},
-    {"bpf", "durations", "escape", "families", "numbers", "options", "paths"},
+    {"bpf", "durations", "escape", "families", "numbers", "options", "paths", "yaml_text"},
     {"system"},
     {"rules", "verify"},
     {"events"},

@@ -59,6 +59,11 @@ def transaction(path: Path, text: str) -> str:
         ("[]", "is not a list of 1 to 32 changes"),
         ("[" + "{link: 3, fd: rule=7}," * 33 + "]", "is not a list of 1 to 32 changes"),
         ("{", "is neither YAML nor JSON"),
+        (
+            "- {link: 3, fd: rule=7}\n- fd: rule=7\n  fd: rule=8",
+            "changes, line 3, column 3: the key 'fd' is there twice in one object",
+        ),
+        ("- &a [*a]", "line 1, column 3: an alias in this names this itself"),
         ("[3]", "change 1 is not an object"),
         ("[{fd: rule=7}]", "change 1: link is not the id or the name of a link"),
         ("[{link: 0, fd: rule=7}]", "change 1: '0' is neither the id nor the name of a link"),

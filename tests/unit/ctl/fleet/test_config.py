@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ipttctl.errors import UsageError
 from ipttctl.fleet.config_file import check_files, parse_config, read_config, seconds
+from tests.unit.ctl.support import LAUGHS
 
 LEAF = "leaf:\n  url: nats://127.0.0.1:4222\n  nkey: /etc/ipttctl/agent.nk\n"
 
@@ -40,6 +41,9 @@ def test_a_host_with_dots_is_one_token() -> None:
             "allow:\n- links\n- reboot\n",
             "agent.yaml, line 6: allow[1]: invalid enum value 'reboot'",
         ),
+        ("watch: []\nhost: a\nwatch: []\n", "line 6, column 1: the key 'watch' is there twice"),
+        ("watch: &a [*a]\n", "agent.yaml, line 4, column 8: an alias in this names this itself"),
+        ("watch:\n" + LAUGHS, "agent.yaml: its aliases repeat more than"),
         ("allow: [links, links]\n", "agent.yaml, line 4: allow: a verb is there twice"),
         (
             "labels:\n  role: a b\n",

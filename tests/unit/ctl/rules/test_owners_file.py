@@ -12,6 +12,7 @@ from ipttctl.errors import UsageError
 from ipttctl.rules import owners as owners_module
 from ipttctl.rules.owners import Owner, Owners, Place
 from ipttctl.rules.patterns import Pattern
+from tests.unit.ctl.support import LAUGHS
 
 PLACE = Place("nft", "inet", "office", "guests", 'ip saddr 192.0.2.1 drop comment "ticket 17"')
 
@@ -66,7 +67,12 @@ def test_a_file_that_is_named_has_to_be_there(file: Path) -> None:
         ("a: [", "owners.yaml is no YAML: line 1"),
         ("owner: x", "owners.yaml is no list of entries; each begins with"),
         ("- x", "owners.yaml: entry 1 is no object"),
-        ("- {owner: x, owner: y, table: t, says: s}", "a key is there twice"),
+        (
+            "- owner: x\n  table: t\n  says: s\n  owner: y",
+            r"owners\.yaml, line 4, column 3: the key 'owner' is there twice in one object",
+        ),
+        ("&a [*a]", r"owners\.yaml, line 1, column 1: an alias in this names this itself"),
+        (LAUGHS, "its aliases repeat more than"),
         (
             "- {owner: x, tabel: t, says: s}",
             r"entry 1 \(x\): there is no key 'tabel'; there are: owner",

@@ -16,6 +16,7 @@ from ipttctl.programs.sources import FromObject
 from ipttctl.state.file import read_state, state_object, state_text
 from ipttproto import Slot
 from tests.unit.ctl.state.support import Machine, given
+from tests.unit.ctl.support import LAUGHS
 
 pytestmark = pytest.mark.usefixtures("left_open")
 
@@ -82,6 +83,15 @@ def test_a_text_is_read_as_a_file_is(tmp_path: Path) -> None:
         read_state(text="router.yaml")
 
 
+def test_what_is_named_by_aliases_is_read_as_if_written_out(tmp_path: Path) -> None:
+    text = "links: {a: &a {object: {rule: x.o:y}, label: {team: web}}, b: *a, c: *a}"
+    found = state_object(read_state(given(tmp_path / "state.yaml", text)))["links"]
+    assert found["a"] == found["b"] == found["c"]
+    deep = f"links: {{a: &a {'[' * 60}{']' * 60}, b: {'[' * 60}*a{']' * 60}}}"
+    with pytest.raises(UsageError, match="is nested too deeply"):
+        read_state(text=deep)
+
+
 def test_constants_with_parts_become_json(tmp_path: Path) -> None:
     text = "links: {a: {object: {rule: x.o:y}, set: {list: [1, 2], net: {a: 1}, off: false}}}"
     (found,) = read_state(given(tmp_path / "state.yaml", text)).links
@@ -119,7 +129,19 @@ links:
         ("[]", 'is not an object of links; it begins with "links: NAME:"'),
         ("{links: [], more: 1}", "is not an object of links"),
         ("links: {a: }", "link a is not an object"),
-        ("links: {a: {fd: rule=1}, a: {fd: rule=2}}", "a key is there twice in one object"),
+        (
+            "links:\n  a: {fd: rule=1}\n  b: {fd: rule=2}\n  a: {fd: rule=2}",
+            "state.yaml, line 4, column 3: the key 'a' is there twice in one object",
+        ),
+        ("links: &a {a: *a}", "line 1, column 8: an alias in this names this itself"),
+        ("links: {a: &a [1, [*a]]}", "line 1, column 12: an alias in this names this itself"),
+        (LAUGHS, "state.yaml: its aliases repeat more than"),
+        ("links: {a: !!int x}", "line 1, column 12: this is no value of its tag"),
+        ("links: {a: !!bool x}", "line 1, column 12: this is no value of its tag"),
+        ("links: {a: !!float ''}", "line 1, column 12: this is no value of its tag"),
+        ("links: {a: !!timestamp x}", "line 1, column 12: this is no value of its tag"),
+        ("links: {[]: x}", "line 1, column 9: found unhashable key"),
+        (f"links: {{a: {'[' * 120}{']' * 120}}}", "state.yaml is nested too deeply"),
         ("links: {a: {}}", "link a: no program is given"),
         ("links: {a b: {fd: rule=7}}", "'a b' is not a name of a link"),
         ("links: {a: {fd: packet=7}}", "a: hook table has no slot 'packet'"),

@@ -20,6 +20,7 @@ import msgspec
 
 from ipttctl.errors import ProgramError, UsageError, os_reason
 from ipttctl.fleet.config import LinkMode
+from ipttctl.fleet.explain import explain
 from ipttctl.fleet.filter_words import check_filter
 from ipttctl.fleet.grants import Grant, Statement, sign
 from ipttctl.fleet.requests import Declared, check_mode
@@ -146,12 +147,10 @@ def _link(name: str, entry: Any, directory: Path, files: dict[Path, tuple[str, b
         found = {"hook": entry.get("hook"), "netns": entry.get("netns"), "programs": programs}
         mode = where.mode and where.mode.value
         optional = {"mode": mode, "filter": choice.filter, "label": labels}
-        return msgspec.convert(
-            found | {key: value for key, value in optional.items() if value}, Declared
-        )
+        found |= {key: value for key, value in optional.items() if value}
+        return msgspec.convert(found, Declared)
     except msgspec.ValidationError as error:
-        text = str(error)
-        raise UsageError(f"{called}: {text[:1].lower()}{text[1:]}") from None
+        raise UsageError(f"{called}: {explain(error, Declared, found)[1]}") from None
     except UsageError as error:
         raise UsageError(f"{called}: {error.problem}", error.remedy) from None
 

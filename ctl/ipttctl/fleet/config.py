@@ -9,6 +9,20 @@ from typing import Annotated, Final, Literal, TypeAlias
 from msgspec import Meta, Struct, field
 
 from ipttctl.fleet.filter_words import LONGEST as LONGEST_FILTER
+from ipttctl.fleet.spellings import (
+    ADDRESS,
+    COLLECTOR,
+    DIGEST,
+    HOST,
+    LABEL,
+    NAME,
+    NAMESPACE,
+    PATH,
+    PUBLIC_KEY,
+    SERVER,
+    TIME,
+    WATCH,
+)
 from ipttctl.fleet.subjects import host_token, stream
 
 Verb: TypeAlias = Literal[
@@ -18,23 +32,16 @@ Verb: TypeAlias = Literal[
 LinkMode: TypeAlias = Literal["observe", "filter"]
 """Rights of a link's programs over packets, as declared files have them: to see or drop them."""
 
-DIGEST: Final = r"^sha256:[0-9a-f]{64}\Z"
-"""The spelling of the digest of a compiled object."""
+_Time: TypeAlias = Annotated[str, Meta(pattern=TIME)]
+_Path: TypeAlias = Annotated[str, Meta(pattern=PATH, max_length=4096)]
+_Label: TypeAlias = Annotated[str, Meta(pattern=LABEL)]
+_Host: TypeAlias = Annotated[str, Meta(pattern=HOST)]
+_Name: TypeAlias = Annotated[str, Meta(pattern=NAME)]
 
-PUBLIC_KEY: Final = r"^U[A-Z2-7]{55}\Z"
-"""The spelling of a public key that signs, as ``nk -gen user`` prints it."""
-
-_Time: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)\Z")]
-_Path: TypeAlias = Annotated[str, Meta(pattern="^/", max_length=4096)]
-_Label: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,63}\Z")]
-_Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}\Z")]
-_Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,63}\Z")]
-
-# no number, which would be an inode
-_Namespace: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}\Z")]
+_Namespace: TypeAlias = Annotated[str, Meta(pattern=NAMESPACE)]
 
 # a header of frames and a label of metrics have it
-_Watch: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}\Z")]
+_Watch: TypeAlias = Annotated[str, Meta(pattern=WATCH)]
 
 # the longest text of limits that makes sense has room in it
 _Limit: TypeAlias = Annotated[str, Meta(max_length=64)]
@@ -49,7 +56,7 @@ class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class LeafOptions(_Section, frozen=True):
     """The server on this host, and who the agent is there: one of credentials and nkey."""
 
-    url: Annotated[str, Meta(pattern=r"^(nats|tls)://[^@/ ]+\Z", max_length=255)]
+    url: Annotated[str, Meta(pattern=SERVER, max_length=255)]
     credentials: _Path | None = None
     """File of a user's JWT and seed."""
     nkey: _Path | None = None
@@ -140,7 +147,7 @@ class TrustOptions(_Section, frozen=True):
 class MetricsOptions(_Section, frozen=True):
     """An HTTP server for Prometheus; without this object there is none."""
 
-    address: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f:.]+\Z")] = "127.0.0.1"
+    address: Annotated[str, Meta(pattern=ADDRESS)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9477
     rules: Annotated[int, Meta(ge=0, le=10_000)] = 200
     """Most rules that have a counter of their own."""
@@ -149,7 +156,7 @@ class MetricsOptions(_Section, frozen=True):
 class OtlpOptions(_Section, frozen=True):
     """A collector of OpenTelemetry, which is sent drops; without this object there is none."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://[^@ ?#]+\Z", max_length=255)]
+    url: Annotated[str, Meta(pattern=COLLECTOR, max_length=255)]
     """Its address; the path is ``/v1/logs`` unless another one is given."""
     headers_file: _Path | None = field(default=None, name="headers-file")
     """File of headers, one ``NAME: VALUE`` a line, such as a token."""

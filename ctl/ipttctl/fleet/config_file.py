@@ -6,29 +6,21 @@ There is the agent's, and that of whoever asks hosts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-import yaml
 
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.durations import milliseconds
 from ipttctl.errors import IpttctlError, UsageError, os_reason
 from ipttctl.fleet.config import AgentConfig, HubConfig, LeafOptions, WatchOptions
+from ipttctl.fleet.explain import explain, where
 from ipttctl.fleet.filter_words import check_filter
 from ipttctl.link.limits import Limits
 from ipttctl.state.option_files import parse_document, read_text
 
-_AT: Final = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`")
-_PLACE: Final = re.compile(r"\[([0-9]+)\]")
-_ANY: Final = "[...]"
-#: what can be behind a key in a path
-_ENDS: Final = ("", ".", "[")
 _GROUP_AND_OTHERS: Final = 0o077
 
 #: least and most milliseconds of times
@@ -79,11 +71,11 @@ def _parse(
     try:
         config = msgspec.convert(document.content, kind)
     except msgspec.ValidationError as error:
-        path, sentence = _explain(str(error))
-        raise UsageError(f"{called}{_where(document.root, path)}: {sentence}") from None
+        path, sentence = explain(error, kind, document.content)
+        raise UsageError(f"{called}{where(document.root, path)}: {sentence}") from None
     for path, sentence in mistakes(config):
         key = f"{path}: " if path else ""
-        raise UsageError(f"{called}{_where(document.root, path)}: {key}{sentence}")
+        raise UsageError(f"{called}{where(document.root, path)}: {key}{sentence}")
     return config
 
 
@@ -177,43 +169,3 @@ def _mistakes_of_server(
         yield "", "certificate and key go together"
     if not server.url.startswith("tls://") and (server.ca or server.certificate):
         yield "url", "ca, certificate and key are for TLS: write tls:// before the host"
-
-
-def _explain(text: str) -> tuple[str, str]:
-    """The path of a key, and a sentence, of a message of msgspec."""
-    found = _AT.match(text)
-    assert found is not None
-    message, path = found[1], (found[2] or "").removeprefix(".")
-    for pattern, sentence in ((_UNKNOWN, "there is no such key"), (_MISSING, "the key is missing")):
-        if key := pattern.fullmatch(message):
-            whole = f"{path}.{key[1]}".removeprefix(".")
-            return whole, f"{whole}: {sentence}"
-    sentence = message[:1].lower() + message[1:]
-    return path, f"{path}: {sentence}" if path else sentence
-
-
-def _where(root: yaml.Node | None, path: str) -> str:
-    """The line of a key, or of the object around it; what an alias names has only one."""
-    line = None
-    node = root
-    while path and node is not None:
-        node, mark, path = _step(node, path)
-        line = mark.line + 1 if mark else line
-    return f", line {line}" if line else ""
-
-
-def _step(node: yaml.Node, path: str) -> tuple[yaml.Node | None, yaml.Mark | None, str]:
-    """The node of the first key of a path, where it is, and the rest of the path."""
-    if isinstance(node, yaml.MappingNode):
-        if path.startswith(_ANY) and node.value:
-            # msgspec does not name the keys of a dictionary
-            return None, node.value[0][0].start_mark, ""
-        for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
-            rest = path.removeprefix(name)
-            if rest != path and rest[:1] in _ENDS:
-                return value, key.start_mark, rest.removeprefix(".")
-    elif isinstance(node, yaml.SequenceNode) and (found := _PLACE.match(path)):
-        value = node.value[int(found[1])]
-        return value, value.start_mark, path[found.end() :].removeprefix(".")
-    return None, None, ""

@@ -19,7 +19,8 @@ import nacl.signing
 import nkeys
 
 from ipttctl.errors import IpttctlError
-from ipttctl.fleet.config import DIGEST, PUBLIC_KEY, LinkMode, TrustOptions
+from ipttctl.fleet.config import LinkMode, TrustOptions
+from ipttctl.fleet.spellings import DIGEST, PUBLIC_KEY
 
 _CONTEXT: Final = b"ipttctl grant 1\n"
 """Put before the statement, so that no signature for anything else is one of a grant."""

@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ipttctl.errors import UsageError
-from ipttctl.fleet.config import DIGEST, LinkMode
+from ipttctl.fleet.config import LinkMode
 from ipttctl.fleet.filter_words import LONGEST as LONGEST_FILTER
 from ipttctl.fleet.filter_words import check_filter
 from ipttctl.fleet.grants import Grant
+from ipttctl.fleet.spellings import DIGEST, FUNCTION, HOOK, NAMESPACE
 from ipttctl.hooks.nf import HOOK_SYNTAX, NfHook
 from ipttctl.link.condition import Condition
 
@@ -26,7 +27,7 @@ LONGEST: Final = 128 * 1024
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,30}\Z")]
 _Number: TypeAlias = Annotated[int, Meta(ge=1, le=0xFFFFFFFF)]
 _Filter: TypeAlias = Annotated[str, Meta(max_length=LONGEST_FILTER)]
-_Hook: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_:/@.*+-]{1,255}\Z")]
+_Hook: TypeAlias = Annotated[str, Meta(pattern=HOOK)]
 _Slot: TypeAlias = Literal["entry", "rule", "exit", "packet", "function", "step"]
 _Text: TypeAlias = Annotated[str, Meta(max_length=127)]
 _Seconds: TypeAlias = Annotated[float, Meta(ge=1, le=86_400)]
@@ -35,15 +36,14 @@ _Trace: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Rollout: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 _Guards: TypeAlias = Annotated[list[Annotated[str, Meta(max_length=127)]], Meta(max_length=4)]
 _Grants: TypeAlias = Annotated[list[Grant], Meta(max_length=64)]
-# neither a number, which is an inode or a process, nor a path
-_Namespace: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}\Z")]
+_Namespace: TypeAlias = Annotated[str, Meta(pattern=NAMESPACE)]
 
 
 class Object(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A program: a function in a compiled object, which is named by its digest."""
 
     digest: Annotated[str, Meta(pattern=DIGEST)]
-    function: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\Z")]
+    function: Annotated[str, Meta(pattern=FUNCTION)]
 
 
 class Declared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):

@@ -16,8 +16,8 @@ from nats.js.object_store import ObjectStore
 
 from ipttctl.fleet.asker import FAILURES, Asker, HubError
 from ipttctl.fleet.bundle import Bundle
-from ipttctl.fleet.config import DIGEST
 from ipttctl.fleet.connection import sentence
+from ipttctl.fleet.spellings import DIGEST
 
 _PATIENCE: Final = 10.0
 _FRESH: Final = timedelta(days=1)

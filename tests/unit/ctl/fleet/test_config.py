@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ipttctl.errors import UsageError
+from ipttctl.fleet.config import AgentConfig, HubConfig
 from ipttctl.fleet.config_file import check_files, parse_config, read_config, seconds
+from ipttctl.fleet.requests import Declared
+from ipttctl.fleet.spellings import SENTENCES
 from tests.unit.ctl.support import LAUGHS
 
 LEAF = "leaf:\n  url: nats://127.0.0.1:4222\n  nkey: /etc/ipttctl/agent.nk\n"
@@ -39,25 +44,37 @@ def test_a_host_with_dots_is_one_token() -> None:
         ("stream:\n  bytes: 5\n", "agent.yaml, line 5: stream.bytes: expected `int` >= 4194304"),
         (
             "allow:\n- links\n- reboot\n",
-            "agent.yaml, line 6: allow[1]: invalid enum value 'reboot'",
+            "agent.yaml, line 6: allow[1]: there is no 'reboot'; there are: apply, attach, ",
         ),
         ("watch: []\nhost: a\nwatch: []\n", "line 6, column 1: the key 'watch' is there twice"),
         ("watch: &a [*a]\n", "agent.yaml, line 4, column 8: an alias in this names this itself"),
         ("watch:\n" + LAUGHS, "agent.yaml: its aliases repeat more than"),
         ("allow: [links, links]\n", "agent.yaml, line 4: allow: a verb is there twice"),
+        ("publish: {events: some}\n", "events: there is no 'some'; there are: all, none, traces"),
         (
-            "labels:\n  role: a b\n",
-            "agent.yaml, line 5: labels[...]: expected `str` matching regex",
+            "labels:\n  zone: a\n  role: a b\n",
+            "agent.yaml, line 6: labels.role: this is no label: write letters, digits, '_', '.',",
         ),
+        ("labels:\n  a: b\n  a.b: 7\n", "line 6: labels.a.b: expected `str`, got `int`"),
+        ("labels:\n  zone: a\n  a b: c\n", "line 6: labels.a b: this is no label"),
+        ("labels: {7: c}\n", "line 4: labels.7: expected `str`, got `int`"),
+        ("stream:\n  age: 1d\n", "line 5: stream.age: this is no time: write it as 500ms, 30s, 2m"),
+        ("stream:\n  name: a.b\n", "line 5: stream.name: this is no name: write letters, digits,"),
+        ("metrics: {address: web1}\n", "line 4: metrics.address: this is no IP address"),
+        (
+            "otlp: {url: web1}\n",
+            "line 4: otlp.url: this is no collector: write http://",
+        ),
+        ("otlp: {url: http://a, ca: b}\n", "line 4: otlp.ca: this is no whole path"),
         ("heartbeat: 1h\n", "line 4: heartbeat: 1h is not between 100 ms and 300000 ms"),
         ("heartbeat: 5\n", "line 4: heartbeat: expected `str`, got `int`"),
         ("traces:\n  governor: 3 apples\n", "line 5: traces.governor: '3 apples' is not N/s"),
-        ("trust:\n  filters: [x]\n", "line 5: trust.filters[0]: expected `str` matching regex"),
-        ("trust:\n  keys: [SUA]\n", "line 5: trust.keys[0]: expected `str` matching regex"),
-        ("host: ''\n", "line 4: host: expected `str` matching regex"),
+        ("trust:\n  filters: [x]\n", "line 5: trust.filters[0]: this is no digest: write sha256:"),
+        ("trust:\n  keys: [SUA]\n", "line 5: trust.keys[0]: this is no public key of a user"),
+        ("host: ''\n", "line 4: host: this is no name of a host"),
         ("watch: {name: a}\n", "line 4: watch: expected `array`, got `object`"),
         ("watch:\n- filter: ip\n", "line 5: watch[0].name: the key is missing"),
-        ("watch:\n- name: a b\n", "line 5: watch[0].name: expected `str` matching regex"),
+        ("watch:\n- name: a b\n", "line 5: watch[0].name: this is no name of a watch"),
         (
             "watch:\n- name: a\n- name: b\n- name: a\n",
             "line 7: watch[2].name: there is another watch a",
@@ -88,13 +105,35 @@ def test_a_mistake_is_told_with_its_key_and_line(more: str, message: str) -> Non
     assert message in str(caught.value)
 
 
+def patterns_in(kind: Any) -> set[str]:
+    """The patterns of texts that a type has somewhere in it."""
+    if isinstance(kind, (list, tuple)):
+        return {pattern for one in kind for pattern in patterns_in(one)}
+    if not isinstance(kind, (msgspec.inspect.Type, msgspec.inspect.Field)):
+        return set()
+    own: str | None = getattr(kind, "pattern", None)
+    found = {own} if own else set()
+    for name in kind.__struct_fields__:
+        found |= patterns_in(getattr(kind, name))
+    return found
+
+
+@pytest.mark.parametrize("kind", [AgentConfig, HubConfig, Declared])
+def test_each_pattern_has_a_sentence(kind: type) -> None:
+    found = patterns_in(msgspec.inspect.type_info(kind))
+    assert len(found) > 2
+    assert found <= SENTENCES.keys()
+
+
 def test_the_agent_has_to_say_who_it_is() -> None:
     with pytest.raises(UsageError, match="line 1: leaf: the agent has to say who it is"):
         parse_config("leaf:\n  url: nats://127.0.0.1:4222\n", "agent.yaml")
 
 
 def test_a_user_in_the_url_is_no_way_to_say_it() -> None:
-    with pytest.raises(UsageError, match=r"line 2: leaf\.url: expected `str` matching"):
+    with pytest.raises(
+        UsageError, match=r"line 2: leaf\.url: this is no server: write nats://HOST:PORT"
+    ):
         parse_config("leaf:\n  url: nats://me:secret@127.0.0.1:4222\n", "agent.yaml")
 
 
@@ -135,5 +174,5 @@ def test_the_example_is_a_configuration() -> None:
 def test_a_namespace_is_a_name_and_no_path() -> None:
     assert parse_config(f"{LEAF}netns: web\n", "agent.yaml").netns == "web"
     assert parse_config(LEAF, "agent.yaml").netns is None
-    with pytest.raises(UsageError, match="line 4: netns: expected `str` matching"):
+    with pytest.raises(UsageError, match="line 4: netns: this is no name of a network namespace"):
         parse_config(f"{LEAF}netns: /proc/1/ns/net\n", "agent.yaml")

@@ -275,9 +275,12 @@ def test_mistakes_are_told_before_anybody_is_asked(
         ("keep-maps: true", "link lim: keep-maps cannot be declared for other hosts"),
         ("maps: {counts: {1: 2}}", "link lim: maps cannot be declared for other hosts"),
         ("filter: host example.org", "names are not looked up"),
-        ("netns: /proc/1/ns/net", "link lim: expected `str` matching regex"),
+        ("netns: /proc/1/ns/net", "link lim: netns: this is no name of a network namespace"),
         ("object: {packet: none.o:limit}", "cannot read"),
-        ("object: {packet: 'lim.o:a/b'}", "link lim: expected `str` matching regex"),
+        (
+            "object: {packet: 'lim.o:a/b'}",
+            "programs.packet.function: this is no name of a function",
+        ),
         ("source: {packet: none.c:limit}", "none.c"),
     ],
 )

@@ -34,11 +34,12 @@ from nats.js.api import ExternalStream, StreamConfig, StreamSource
 from ipttctl.cli import run as command_line
 from ipttctl.fleet.asker import HubError, SilentHostError, connected
 from ipttctl.fleet.bundle import Signer
-from ipttctl.fleet.config import PUBLIC_KEY, HubConfig
+from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.connection import own_inbox
 from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
 from ipttctl.fleet.rollout import VERBS, Rollout
 from ipttctl.fleet.rollout_record import RolloutStore
+from ipttctl.fleet.spellings import PUBLIC_KEY
 from ipttctl.fleet.uploads import upload
 from ipttctl.frames.codec import decode
 from ipttctl.frames.seen import Seen

@@ -37,16 +37,13 @@ def agent(
     Needs packages of Python that come with `pip install 'ipttctl[fleet]'`.
     """
     require("msgspec", "nats", "nkeys")
-    from ipttctl.fleet.collector_files import check_collector  # noqa: PLC0415  # see below
-    from ipttctl.fleet.config_file import check_files, read_config  # noqa: PLC0415  # 60 ms, may be missing
+    from ipttctl.fleet.config_file import read_config  # noqa: PLC0415  # 60 ms, may be missing
 
     found = read_config(config)
     if found.metrics is not None:
         require("prometheus_client")
     if found.otlp is not None:
         require("opentelemetry.exporter.otlp.proto.http")
-        check_collector(found.otlp)
-    check_files(found.leaf, "leaf.")
     if check:
         watches = f", watches {', '.join(one.name for one in found.watch)}" if found.watch else ""
         allowed = ", ".join(found.allow) or "nothing"

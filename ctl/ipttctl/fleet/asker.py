@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet import subjects
 from ipttctl.fleet.config import HubConfig
-from ipttctl.fleet.config_file import check_files, parse_hub
+from ipttctl.fleet.config_file import read_hub_file
 from ipttctl.fleet.connection import (
     ServerClient,
     TooOldError,
@@ -27,7 +27,6 @@ from ipttctl.fleet.connection import (
     sentence,
 )
 from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
-from ipttctl.state.option_files import read_text
 
 SYSTEM_FILE: Final = Path("/etc/ipttctl/hub.yaml")
 """The settings of all users of a host who have none of their own."""
@@ -85,7 +84,7 @@ def read_hub(file: str | None = None) -> HubConfig:
     """Read the settings: of a file, or else the user's own, or those of the host.
 
     Raises:
-        UsageError: there are none, or something in them is not valid or readable by others.
+        UsageError: there are none, or something in them or their files is not valid.
     """
     if file is None:
         places = [user_file(), SYSTEM_FILE]
@@ -96,12 +95,7 @@ def read_hub(file: str | None = None) -> HubConfig:
                 "see docs/fleet.md, or give --hub FILE",
             )
         file = found
-    hub = parse_hub(read_text(file), file)
-    try:
-        check_files(hub)
-    except UsageError as error:
-        raise UsageError(f"{file}: {error.problem}", error.remedy) from None
-    return hub
+    return read_hub_file(file)
 
 
 class Asker:

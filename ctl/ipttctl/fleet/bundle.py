@@ -150,7 +150,7 @@ def _link(name: str, entry: Any, directory: Path, files: dict[Path, tuple[str, b
         found |= {key: value for key, value in optional.items() if value}
         return msgspec.convert(found, Declared)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{called}: {explain(error, Declared, found)[1]}") from None
+        raise UsageError(f"{called}: {explain(error, Declared, found)}") from None
     except UsageError as error:
         raise UsageError(f"{called}: {error.problem}", error.remedy) from None
 

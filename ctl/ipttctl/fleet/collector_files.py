@@ -4,32 +4,36 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
-from ipttctl.errors import UsageError, os_reason
+from ipttctl.errors import UsageError
 from ipttctl.fleet.config import OtlpOptions
+from ipttctl.fleet.explain import Mistake
+from ipttctl.fleet.server_files import mistakes_of_authorities, read_file
 from ipttctl.state.option_files import read_text
 
 _HEADER: Final = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\x21-\x7e][\x20-\x7e]*)")
-_GROUP_AND_OTHERS: Final = 0o077
 
 
-def check_collector(config: OtlpOptions) -> None:
-    """Check that the files are there, and that nobody else reads the headers.
-
-    Raises:
-        UsageError: one is not.
-    """
+def mistakes_of_collector(config: OtlpOptions) -> Iterator[Mistake]:
+    """Mistakes in the files: they are there, and nobody else may read the headers."""
     if file := config.headers_file:
-        if _mode("headers-file", file) & _GROUP_AND_OTHERS:
-            raise UsageError(
-                f"otlp.headers-file: others than its owner may read {file}",
-                f"run: chmod 600 {file}",
-            )
-        headers_of(config)
+        content = read_file("headers-file", file, private=True)
+        if isinstance(content, Mistake):
+            yield content
+        else:
+            try:
+                headers_of(config)
+            except UsageError as error:
+                sentence = error.problem.removeprefix("otlp.headers-file: ")
+                yield Mistake("headers-file", sentence, error.remedy)
     if config.ca:
-        _mode("ca", config.ca)
+        content = read_file("ca", config.ca, private=False)
+        if isinstance(content, Mistake):
+            yield content
+        else:
+            yield from mistakes_of_authorities("ca", config.ca)
 
 
 def headers_of(config: OtlpOptions) -> dict[str, str]:
@@ -54,14 +58,3 @@ def headers_of(config: OtlpOptions) -> dict[str, str]:
             )
         found[header[1].lower()] = header[2]
     return found
-
-
-def _mode(name: str, file: str) -> int:
-    """The mode of a file that can be read."""
-    path = Path(file)
-    try:
-        mode = path.stat().st_mode
-        path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"otlp.{name}: cannot read {file}: {os_reason(error)}") from None
-    return mode

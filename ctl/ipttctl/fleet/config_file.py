@@ -7,21 +7,23 @@ There is the agent's, and that of whoever asks hosts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from ipaddress import ip_address
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.durations import milliseconds
-from ipttctl.errors import IpttctlError, UsageError, os_reason
+from ipttctl.errors import IpttctlError, UsageError
+from ipttctl.fleet.collector_files import mistakes_of_collector
 from ipttctl.fleet.config import AgentConfig, HubConfig, LeafOptions, WatchOptions
-from ipttctl.fleet.explain import explain, where
+from ipttctl.fleet.explain import Mistake, explain, where
 from ipttctl.fleet.filter_words import check_filter
+from ipttctl.fleet.server_files import mistakes_of_files
+from ipttctl.fleet.spellings import ADDRESS, SENTENCES
 from ipttctl.link.limits import Limits
 from ipttctl.state.option_files import parse_document, read_text
-
-_GROUP_AND_OTHERS: Final = 0o077
 
 #: least and most milliseconds of times
 _TIMES: Final = {
@@ -38,12 +40,12 @@ _C = TypeVar("_C", AgentConfig, HubConfig)
 
 
 def read_config(file: str) -> AgentConfig:
-    """Read a configuration.
+    """Read a configuration, and check the files that it names.
 
     Raises:
-        UsageError: it cannot be read, or something in it is not valid.
+        UsageError: it cannot be read, or something in it or in these files is not valid.
     """
-    return parse_config(read_text(file), file)
+    return _parse(read_text(file), file, AgentConfig, _mistakes, _mistakes_of_files)
 
 
 def parse_config(text: str, called: str) -> AgentConfig:
@@ -55,28 +57,27 @@ def parse_config(text: str, called: str) -> AgentConfig:
     return _parse(text, called, AgentConfig, _mistakes)
 
 
-def parse_hub(text: str, called: str) -> HubConfig:
-    """The settings of whoever asks hosts, of a text; ``called`` names it in errors.
+def read_hub_file(file: str) -> HubConfig:
+    """Read the settings of whoever asks hosts, and check the files that they name.
 
     Raises:
-        UsageError: something in it is not valid.
+        UsageError: they cannot be read, or something in them or in these files is not valid.
     """
-    return _parse(text, called, HubConfig, _mistakes_of_server)
+    return _parse(read_text(file), file, HubConfig, _mistakes_of_server, mistakes_of_files)
 
 
-def _parse(
-    text: str, called: str, kind: type[_C], mistakes: Callable[[_C], Iterator[tuple[str, str]]]
-) -> _C:
+def _parse(text: str, called: str, kind: type[_C], *looks: Callable[[_C], Iterator[Mistake]]) -> _C:
     document = parse_document(text, called)
     try:
         config = msgspec.convert(document.content, kind)
     except msgspec.ValidationError as error:
-        path, sentence = explain(error, kind, document.content)
-        raise UsageError(f"{called}{where(document.root, path)}: {sentence}") from None
-    for path, sentence in mistakes(config):
-        key = f"{path}: " if path else ""
-        raise UsageError(f"{called}{where(document.root, path)}: {key}{sentence}")
-    return config
+        mistake = explain(error, kind, document.content)
+    else:
+        first = next((one for look in looks for one in look(config)), None)
+        if first is None:
+            return config
+        mistake = first
+    raise UsageError(f"{called}{where(document.root, mistake.path)}: {mistake}", mistake.remedy)
 
 
 def seconds(text: str) -> float:
@@ -86,63 +87,49 @@ def seconds(text: str) -> float:
     return found / 1000
 
 
-def check_files(server: LeafOptions, inside: str = "") -> None:
-    """Check that the files of keys and certificates are there, and that nobody else reads seeds.
-
-    ``inside`` is the key of the object that names them, and a dot.
-
-    Raises:
-        UsageError: one is not.
-    """
-    for name in ("credentials", "nkey", "ca", "certificate", "key"):
-        file = getattr(server, name)
-        if file is None:
-            continue
-        path = Path(file)
-        try:
-            mode = path.stat().st_mode
-            path.read_bytes()
-        except OSError as error:
-            raise UsageError(f"{inside}{name}: cannot read {file}: {os_reason(error)}") from None
-        if name in ("credentials", "nkey", "key") and mode & _GROUP_AND_OTHERS:
-            raise UsageError(
-                f"{inside}{name}: others than its owner may read {file}", f"run: chmod 600 {file}"
-            )
-
-
-def _mistakes(config: AgentConfig) -> Iterator[tuple[str, str]]:
+def _mistakes(config: AgentConfig) -> Iterator[Mistake]:
     """Mistakes that types do not tell, each with its key."""
-    for path, sentence in _mistakes_of_server(config.leaf, "the agent has"):
-        yield f"leaf.{path}".removesuffix("."), sentence
-    if config.otlp and config.otlp.ca and not config.otlp.url.startswith("https://"):
-        yield "otlp.url", "ca is for TLS: write https:// before the host"
+    for mistake in _mistakes_of_server(config.leaf, "the agent has"):
+        yield mistake.inside("leaf")
+    yield from _mistakes_of_outlets(config)
     if len(set(config.allow)) < len(config.allow):
-        yield "allow", "a verb is there twice"
+        yield Mistake("allow", "a verb is there twice")
     try:
         _ = config.token
     except ValueError as error:
-        yield "host", str(error)
+        yield Mistake("host", str(error))
     try:
         Limits.parse(governor=config.traces.governor)
     except IpttctlError as error:
-        yield "traces.governor", str(error).removeprefix("--governor: ")
+        yield Mistake("traces.governor", str(error).removeprefix("--governor: "))
     names: set[str] = set()
     for place, watch in enumerate(config.watch):
         if watch.name in names:
-            yield f"watch[{place}].name", f"there is another watch {watch.name}"
+            yield Mistake(f"watch[{place}].name", f"there is another watch {watch.name}")
         names.add(watch.name)
-        for key, sentence in _mistakes_of_watch(watch):
-            yield f"watch[{place}].{key}", sentence
+        for mistake in _mistakes_of_watch(watch):
+            yield mistake.inside(f"watch[{place}]")
     for path, (least, most) in _TIMES.items():
         value: Any = config
         for name in path.split("."):
             value = getattr(value, name)
         time = milliseconds(value)
         if time is None or not least <= time <= most:
-            yield path, f"{value} is not between {least} ms and {most} ms"
+            yield Mistake(path, f"{value} is not between {least} ms and {most} ms")
 
 
-def _mistakes_of_watch(watch: WatchOptions) -> Iterator[tuple[str, str]]:
+def _mistakes_of_outlets(config: AgentConfig) -> Iterator[Mistake]:
+    """Mistakes in where metrics and drops go."""
+    if config.metrics and not _is_address(config.metrics.address):
+        yield Mistake("metrics.address", SENTENCES[ADDRESS])
+    if config.otlp:
+        for sentence in _mistakes_of_url(config.otlp.url):
+            yield Mistake("otlp.url", sentence)
+        if config.otlp.ca and not config.otlp.url.startswith("https://"):
+            yield Mistake("otlp.url", "ca is for TLS: write https:// before the host")
+
+
+def _mistakes_of_watch(watch: WatchOptions) -> Iterator[Mistake]:
     """Mistakes in a watch, each with its key."""
     try:
         # an agent that is started before there are name servers has to find the same packets
@@ -150,22 +137,56 @@ def _mistakes_of_watch(watch: WatchOptions) -> Iterator[tuple[str, str]]:
         if watch.filter.strip():
             compile_filter(watch.filter)
     except IpttctlError as error:
-        yield "filter", str(error)
+        yield Mistake("filter", str(error))
     limits = {"governor": watch.governor, "sample": watch.sample, "limit-rate": watch.limit_rate}
     for key, value in limits.items():
         try:
             Limits.parse(**{key.removeprefix("limit-"): value})
         except IpttctlError as error:
-            yield key, str(error).removeprefix(f"--{key}: ")
+            yield Mistake(key, str(error).removeprefix(f"--{key}: "))
 
 
-def _mistakes_of_server(
-    server: LeafOptions, who: str = "whoever asks has"
-) -> Iterator[tuple[str, str]]:
+def _mistakes_of_server(server: LeafOptions, who: str = "whoever asks has") -> Iterator[Mistake]:
     """Mistakes in how a server is reached; the key is empty if it is of several keys."""
     if (server.credentials is None) == (server.nkey is None):
-        yield "", f"{who} to say who it is: give credentials or nkey, and not both"
+        yield Mistake("", f"{who} to say who it is: give credentials or nkey, and not both")
     if (server.certificate is None) != (server.key is None):
-        yield "", "certificate and key go together"
+        yield Mistake("", "certificate and key go together")
     if not server.url.startswith("tls://") and (server.ca or server.certificate):
-        yield "url", "ca, certificate and key are for TLS: write tls:// before the host"
+        yield Mistake("url", "ca, certificate and key are for TLS: write tls:// before the host")
+    for sentence in _mistakes_of_url(server.url):
+        yield Mistake("url", sentence)
+
+
+def _mistakes_of_url(url: str) -> Iterator[str]:
+    """Mistakes in an address that its pattern lets through."""
+    try:
+        parts = urlsplit(url)
+        if parts.hostname is None:
+            yield "there is no host in it"
+    except ValueError:
+        yield "there is no host in it"
+        return
+    try:
+        good = parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        yield "the port is none from 1 to 65535"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _mistakes_of_files(config: AgentConfig) -> Iterator[Mistake]:
+    """Mistakes in the files that a configuration names."""
+    for mistake in mistakes_of_files(config.leaf):
+        yield mistake.inside("leaf")
+    if config.otlp:
+        for mistake in mistakes_of_collector(config.otlp):
+            yield mistake.inside("otlp")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from nats.aio.client import DEFAULT_INBOX_PREFIX, Client
 
 from ipttctl.errors import os_reason
 from ipttctl.fleet.config import LeafOptions
+from ipttctl.fleet.server_files import seed_in
 from ipttctl.fleet.subjects import LEAST_SERVER
 
 _FIRST_PAUSE: Final = 0.2
@@ -28,10 +28,6 @@ _CONNECT: Final = 5
 
 _PING: Final = 10
 """Seconds between two signs of life; a server that misses two of them is left."""
-
-
-_SEED: Final = re.compile(rb"SU[A-Z2-7]{56}")
-"""A user's seed; a file of credentials has other lines, too."""
 
 
 class TooOldError(Exception):
@@ -84,10 +80,10 @@ def own_inbox(file: str | None) -> bytes:
 
     It has the public key of the seed in a file, if there is any.
     """
-    seed = _SEED.search(Path(file).read_bytes()) if file else None
+    seed = seed_in(Path(file).read_bytes()) if file else None
     if seed is None:
         return DEFAULT_INBOX_PREFIX
-    key: bytes = nkeys.from_seed(seed[0]).public_key
+    key: bytes = nkeys.from_seed(seed).public_key
     return DEFAULT_INBOX_PREFIX + b"." + key
 
 

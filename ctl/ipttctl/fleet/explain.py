@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import msgspec.inspect
@@ -28,23 +28,38 @@ _PLACE: Final = re.compile(r"\[([0-9]+)\]")
 _ENDS: Final = ("", ".", "[")
 
 
-def explain(error: msgspec.ValidationError, kind: Any, content: Any) -> tuple[str, str]:
-    """The path of the key that an error of converting ``content`` is about, and a sentence."""
+class Mistake(NamedTuple):
+    """A mistake: the path of the key that it is about, empty for several keys, and a sentence."""
+
+    path: str
+    sentence: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """The key and the sentence."""
+        return f"{self.path}: {self.sentence}" if self.path else self.sentence
+
+    def inside(self, path: str) -> Mistake:
+        """The same mistake, in the object at another path."""
+        return self._replace(path=f"{path}.{self.path}".removesuffix("."))
+
+
+def explain(error: msgspec.ValidationError, kind: Any, content: Any) -> Mistake:
+    """The mistake that an error of converting ``content`` tells."""
     found = _AT.fullmatch(str(error))
     assert found is not None
     message, of_key, path = found[1], bool(found[2]), (found[3] or "").removeprefix(".")
     for words, sentence in ((_UNKNOWN, "there is no such key"), (_MISSING, "the key is missing")):
         if key := words.fullmatch(message):
-            whole = f"{_named(path, error, kind, content)}.{key[1]}".removeprefix(".")
-            return whole, f"{whole}: {sentence}"
+            around = _named(path, error, kind, content)
+            return Mistake(f"{around}.{key[1]}".removeprefix("."), sentence)
     sentence = message[:1].lower() + message[1:]
     if pattern := _PATTERN.fullmatch(message):
         sentence = SENTENCES.get(ast.literal_eval(pattern[1]), sentence)
     elif value := _ENUMERATION.fullmatch(message):
         known = _values(msgspec.inspect.type_info(kind), path)
         sentence = f"there is no {value[1]}; there are: {', '.join(known)}"
-    named = _named(path + _ANY if of_key else path, error, kind, content)
-    return named, f"{named}: {sentence}" if named else sentence
+    return Mistake(_named(path + _ANY if of_key else path, error, kind, content), sentence)
 
 
 def where(root: yaml.Node | None, path: str) -> str:

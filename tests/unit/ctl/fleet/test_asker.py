@@ -313,7 +313,7 @@ def test_settings_are_found_and_checked(
     with pytest.raises(UsageError, match=r"other\.yaml, line 3: nky: there is no such key"):
         read_hub(str(other))
     servers.asker.seed.chmod(0o640)
-    with pytest.raises(UsageError, match=r"hub\.yaml: nkey: others than its owner may read"):
+    with pytest.raises(UsageError, match=r"hub\.yaml, line 2: nkey: others than its owner may"):
         read_hub()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ipttctl.errors import UsageError
 from ipttctl.fleet.config import AgentConfig, HubConfig
-from ipttctl.fleet.config_file import check_files, parse_config, read_config, seconds
+from ipttctl.fleet.config_file import parse_config, seconds
 from ipttctl.fleet.requests import Declared
 from ipttctl.fleet.spellings import SENTENCES
 from tests.unit.ctl.support import LAUGHS
@@ -65,6 +65,8 @@ def test_a_host_with_dots_is_one_token() -> None:
             "otlp: {url: web1}\n",
             "line 4: otlp.url: this is no collector: write http://",
         ),
+        ("metrics: {address: '1:2'}\n", "line 4: metrics.address: this is no IP address"),
+        ("otlp: {url: 'http://a:0'}\n", "line 4: otlp.url: the port is none from 1 to 65535"),
         ("otlp: {url: http://a, ca: b}\n", "line 4: otlp.ca: this is no whole path"),
         ("heartbeat: 1h\n", "line 4: heartbeat: 1h is not between 100 ms and 300000 ms"),
         ("heartbeat: 5\n", "line 4: heartbeat: expected `str`, got `int`"),
@@ -142,15 +144,21 @@ def test_a_missing_key_is_told() -> None:
         parse_config("host: web1\n", "agent.yaml")
 
 
-def test_a_seed_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    seed = tmp_path / "agent.nk"
-    seed.write_text("SU...")
-    seed.chmod(0o644)
-    config = parse_config(f"leaf:\n  url: nats://127.0.0.1:4222\n  nkey: {seed}\n", "agent.yaml")
-    with pytest.raises(UsageError, match="others than its owner may read"):
-        check_files(config.leaf, "leaf.")
-    seed.chmod(0o600)
-    check_files(config.leaf, "leaf.")
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("nats://127.0.0.1:99999", "the port is none from 1 to 65535"),
+        ("nats://127.0.0.1:0", "the port is none from 1 to 65535"),
+        ("nats://web1:x", "the port is none from 1 to 65535"),
+        ("nats://web1:1,web2:2", "the port is none from 1 to 65535"),
+        ("tls://:4222", "there is no host in it"),
+        ("tls://[::1:4222", "there is no host in it"),
+    ],
+)
+def test_an_address_that_cannot_be_is_told(url: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_config(f"leaf:\n  url: '{url}'\n  nkey: /a\n", "agent.yaml")
+    assert f"agent.yaml, line 2: leaf.url: {sentence}" in str(caught.value)
 
 
 def test_times_are_seconds() -> None:
@@ -168,7 +176,7 @@ def test_any_text_is_a_configuration_or_a_sentence(text: str) -> None:
 
 def test_the_example_is_a_configuration() -> None:
     file = Path(__file__).parents[4] / "docs/examples/fleet/agent.yaml"
-    assert [one.name for one in read_config(str(file)).watch] == ["drops", "dns"]
+    assert [one.name for one in parse_config(file.read_text(), str(file)).watch] == ["drops", "dns"]
 
 
 def test_a_namespace_is_a_name_and_no_path() -> None:

@@ -25,9 +25,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from ipttctl.errors import UsageError
-from ipttctl.fleet.collector_files import check_collector
 from ipttctl.fleet.config import OtlpOptions
-from ipttctl.fleet.config_file import parse_config
+from ipttctl.fleet.config_file import parse_config, read_config
 from ipttctl.fleet.host import Told
 from ipttctl.fleet.otlp import OtlpDrops, endpoint
 from tests.unit.ctl.fleet.support import (
@@ -373,23 +372,28 @@ def test_an_agent_sends_the_drops_of_its_traces(
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
-    leaf = f"leaf: {{url: 'nats://127.0.0.1:4222', nkey: {tmp_path / 'seed'}}}\n"
-    (tmp_path / "seed").touch(0o600)
+    leaf = f"leaf: {{url: 'nats://127.0.0.1:4222', nkey: {Key.make(tmp_path, 'web1').seed}}}\n"
     with pytest.raises(UsageError, match=r"line 2: otlp\.url: ca is for TLS"):
         parse_config(f"{leaf}otlp: {{url: 'http://h', ca: /c}}\n", "agent.yaml")
-    with pytest.raises(UsageError, match=r"line 2: otlp\.url: expected `str` matching"):
+    with pytest.raises(UsageError, match=r"line 2: otlp\.url: this is no collector"):
         parse_config(f"{leaf}otlp: {{url: 'http://me:secret@h'}}\n", "agent.yaml")
     headers = tmp_path / "headers"
     headers.write_text("X-Token: s3cret\nno header s3cret\n")
-    config = parse_config(f"{leaf}otlp: {{url: 'http://h', headers-file: {headers}}}\n", "f")
-    assert config.otlp
+    file = tmp_path / "agent.yaml"
+    file.write_text(f"{leaf}otlp: {{url: 'http://h', headers-file: {headers}}}\n")
     headers.chmod(0o644)
     with pytest.raises(UsageError, match=r"otlp\.headers-file: others than its owner may read"):
-        check_collector(config.otlp)
+        read_config(str(file))
     headers.chmod(0o600)
     with pytest.raises(UsageError, match="line 2: this is no header") as caught:
-        check_collector(config.otlp)
+        read_config(str(file))
     assert "s3cret" not in str(caught.value)
+    headers.unlink()
+    with pytest.raises(UsageError, match=r"agent\.yaml, line 2: otlp\.headers-file: cannot read"):
+        read_config(str(file))
+    file.write_text(f"{leaf}otlp: {{url: 'https://h', ca: {file}}}\n")
+    with pytest.raises(UsageError, match=r"line 2: otlp\.ca: .* has no certificate in PEM"):
+        read_config(str(file))
 
 
 def test_a_path_that_is_not_given_is_that_of_the_protocol() -> None:

@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from ipttctl.cli.commands import CommandGroup
 from ipttctl.cli.exit_codes import EXIT_CODES, INTERRUPTED
 from ipttctl.cli.lean import without_the_rest
-from ipttctl.cli.options import Output
+from ipttctl.cli.options import GroupOutputOption, group_output
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, take_any_encoding
 from ipttctl.errors import IpttctlError, ModuleError, UsageError, os_reason
@@ -47,9 +47,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def overview(
     context: typer.Context,
-    output: Annotated[
-        Output | None, typer.Option("-o", "--output", help="text for people, json for programs")
-    ] = None,
+    output: GroupOutputOption = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -65,16 +63,12 @@ def overview(
     Without a command: show the module and its links.
     """
     del version
+    form = group_output(context, output)
     if context.invoked_subcommand is None:
         # commands do not need it: 30 ms
         from ipttctl.cli import module  # noqa: PLC0415  # see above
 
-        module.overview(output or Output.TEXT)
-    elif output is not None:
-        raise UsageError(
-            "--output is a command's own option",
-            f"write `ipttctl {context.invoked_subcommand} --output {output}`",
-        )
+        module.overview(form)
 
 
 def run(arguments: Sequence[str] | None = None, inherited: Inherited | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ipttctl.cli import output
-from ipttctl.cli.options import Output, OutputOption
+from ipttctl.cli.options import GroupOutputOption, Output, OutputOption, group_output
 from ipttctl.cli.output import walk_progress
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
@@ -24,10 +24,11 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def default(context: typer.Context, output_form: OutputOption = Output.TEXT) -> None:
+def default(context: typer.Context, output_form: GroupOutputOption = None) -> None:
     """Build, load and unload the kernel module. Without a command: show its status."""
+    form = group_output(context, output_form)
     if context.invoked_subcommand is None:
-        overview(output_form)
+        overview(form)
 
 
 @app.command()

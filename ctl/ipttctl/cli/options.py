@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ipttctl.errors import UsageError
 from ipttctl.system.inherited import Inherited
 
 
@@ -22,6 +23,11 @@ LinkArgument = Annotated[str, typer.Argument(metavar="LINK", help="id or name of
 OutputOption = Annotated[
     Output, typer.Option("-o", "--output", help="text for people, json for programs")
 ]
+GroupOutputOption = Annotated[
+    Output | None, typer.Option("-o", "--output", help="text for people, json for programs")
+]
+"""That of a command that has commands of its own, for when none of these is given."""
+
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
@@ -49,6 +55,20 @@ ExclusiveOption = Annotated[
     bool,
     typer.Option("--exclusive", help="others swap, detach, adopt or release it by --force only"),
 ]
+
+
+def group_output(context: typer.Context, given: Output | None) -> Output:
+    """The output format of a command that has commands of its own.
+
+    Raises:
+        UsageError: one of these is given, which has an option of its own.
+    """
+    if context.invoked_subcommand is not None and given is not None:
+        command = f"{context.command_path} {context.invoked_subcommand}"
+        raise UsageError(
+            "--output is a command's own option", f"write `{command} --output {given}`"
+        )
+    return given or Output.TEXT
 
 
 def inherited(context: typer.Context) -> Inherited:

@@ -57,6 +57,8 @@ NF = "--hook nf:inet4/local_out"
         "links 3x",
         "links -o xml",
         "-o json links",
+        "module -o json status",
+        "module -o text verify",
         "attach --fd packet=7 --hook nf:inet4/nowhere",
         "attach --fd packet=7 --hook nf:inet4/input@soon",
         "attach --fd packet=7 --hook nf:",

@@ -113,7 +113,10 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, IpttctlError):
         return str(error), error.exit_code
     if isinstance(error, TyperException):
-        return f"{error.format_message().rstrip('.')}; see `ipttctl --help`", UsageError.exit_code
+        # typer does not export the class that has it
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "ipttctl"
+        return f"{error.format_message().rstrip('.')}; see `{command} --help`", UsageError.exit_code
     if isinstance(error, ProtocolError):
         return f"the module sent what the protocol does not allow: {error}", ModuleError.exit_code
     if isinstance(error, OSError) and error.filename is not None:

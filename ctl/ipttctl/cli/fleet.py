@@ -35,7 +35,7 @@ PatienceOption = Annotated[
     ),
 ]
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.callback()

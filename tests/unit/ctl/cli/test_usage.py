@@ -155,3 +155,26 @@ def test_options_that_exclude_each_other(
 ) -> None:
     assert run(line.split()) == 2
     assert capsys.readouterr().err == f"ipttctl: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bogus", "No such command 'bogus'; see `ipttctl --help`"),
+        ("links --bogus", "No such option: --bogus; see `ipttctl links --help`"),
+        ("links -o xml", "see `ipttctl links --help`"),
+        ("fleet", "Missing command; see `ipttctl fleet --help`"),
+        ("map", "Missing command; see `ipttctl map --help`"),
+        ("fleet bogus", "No such command 'bogus'; see `ipttctl fleet --help`"),
+        ("fleet apply", "see `ipttctl fleet apply --help`"),
+        ("module build --bogus", "see `ipttctl module build --help`"),
+    ],
+)
+@pytest.mark.usefixtures("module")
+def test_what_is_said_of_a_command_line_names_the_commands_own_help(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line.split()) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert told.startswith("ipttctl: ")
+    assert told.endswith(said)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from ipttctl.errors import UsageError
@@ -49,3 +50,9 @@ def known_member(names: type[_E], value: int) -> _E | int:
 def counted(number: int, one: str, several: str = "") -> str:
     """A number of things in words; ``several`` is their plural, where that is not ``one`` and s."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+def shortened(names: Sequence[str], most: int) -> str:
+    """Names behind each other, ``most`` at most, and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

@@ -16,10 +16,10 @@ import msgspec
 import typer
 
 from ipttctl.cli.exit_codes import DIFFERS
-from ipttctl.cli.hub_options import asking
+from ipttctl.cli.hub_options import asking, chosen_hosts
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
-from ipttctl.errors import IpttctlError, UsageError
+from ipttctl.errors import IpttctlError
 from ipttctl.fleet.asker import Asker
 from ipttctl.fleet.bundle import Bundle, Signer, read_bundle
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
@@ -123,7 +123,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def roll_out(wanted: RolloutAsked, signing: SigningAsked, asked: HubAsked) -> RolloutRecord:
     """Roll a state out, or go on with that; returns the record at its end."""
-    chosen = _chosen(wanted.hosts)
+    chosen = chosen_hosts(wanted.hosts)
     signer = signing.signer()
     order = RolloutOrder(
         file=Path(wanted.file).name,
@@ -166,18 +166,6 @@ def undo_last(asked: HubAsked, *, leave_silent: bool) -> RolloutRecord:
         return rollout.record
 
     return asking(asked.hub, work)
-
-
-def _chosen(hosts: str) -> Selector:
-    """The hosts that are meant, which somebody has to have said.
-
-    Raises:
-        UsageError: it is not said, as by a variable of a shell that is empty, or no selector.
-    """
-    chosen = Selector.parse(hosts)
-    if chosen == Selector() and hosts.strip() != "all":
-        raise UsageError("--hosts: nobody is chosen", "write all for all hosts")
-    return chosen
 
 
 def _rollout(asker: Asker, asked: HubAsked) -> Rollout:
@@ -254,7 +242,7 @@ def list_differences(
     Raises:
         typer.Exit: a host does not say, or there are some.
     """
-    chosen = _chosen(hosts)
+    chosen = chosen_hosts(hosts)
     signer = signing.signer()
     bundle = read_bundle(file)
 

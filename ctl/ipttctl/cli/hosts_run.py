@@ -18,7 +18,7 @@ from ipttctl.fleet.heartbeat import Selector
 from ipttctl.fleet.hosts_trace import HostsTrace
 from ipttctl.fleet.tasks import end_tasks
 from ipttctl.joins.chains import StoryChain
-from ipttctl.numbers import counted
+from ipttctl.numbers import counted, shortened
 from ipttctl.show.chain_summary import ChainSummary
 from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
 
@@ -29,9 +29,8 @@ _SETTLE: Final = 2.0
 """Seconds for which stories of packets that were on their way at the end may come."""
 
 
-async def run_on_hosts(asker: Asker, asked: HostsAsked) -> None:
-    """Trace on many hosts by a connection to the hub, and print what is told."""
-    chosen = Selector.parse(asked.selector)
+async def run_on_hosts(asker: Asker, asked: HostsAsked, chosen: Selector) -> None:
+    """Trace on the chosen hosts by a connection to the hub, and print what is told."""
     found = await asker.find(chosen)
     if not chosen.names:
         # whoever counts on one that is late can see that it is missing
@@ -90,9 +89,7 @@ async def _run(trace: HostsTrace, asked: HostsAsked, ending: _Ending) -> None:
         for sentence in trace.refused:
             note(sentence)
         await trace.reading_begun(reading)
-        names = [host.name for host in trace.hosts]
-        more = f" and {len(names) - _SHOWN_HOSTS} more" if len(names) > _SHOWN_HOSTS else ""
-        note(f"tracing on {', '.join(names[:_SHOWN_HOSTS])}{more}")
+        note(f"tracing on {shortened([host.name for host in trace.hosts], _SHOWN_HOSTS)}")
         end = None if asked.stop_after is None else time.monotonic() + asked.stop_after
         while not ending.asked.is_set() and not printer.full:
             if end is not None and time.monotonic() >= end:

@@ -13,6 +13,7 @@ from ipttctl.fleet.needs import require
 
 if TYPE_CHECKING:
     from ipttctl.fleet.asker import Asker
+    from ipttctl.fleet.heartbeat import Selector
 
 _T = TypeVar("_T")
 
@@ -41,6 +42,20 @@ WAIT_HELP: Final = "how long hosts may take to be heard of (default: 2.5)"
 WaitOption = Annotated[float | None, typer.Option("--wait", metavar="SECONDS", help=WAIT_HELP)]
 
 _LONGEST_WAIT: Final = 3600
+
+
+def chosen_hosts(text: str) -> Selector:
+    """The hosts that ``--hosts`` means, which somebody has to have said.
+
+    Raises:
+        UsageError: it is not said, as by a variable of a shell that is empty, or no selector.
+    """
+    from ipttctl.fleet.heartbeat import Selector  # noqa: PLC0415  # 45 ms; msgspec may be missing
+
+    chosen = Selector.parse(text)
+    if chosen == Selector() and text.strip() != "all":
+        raise UsageError("--hosts: nobody is chosen", "write all for all hosts")
+    return chosen
 
 
 def check_wait(wait: float | None) -> None:

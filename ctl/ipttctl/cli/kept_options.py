@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ipttctl.cli.durations import seconds
-from ipttctl.cli.hub_options import WAIT_HELP, asking, check_wait
+from ipttctl.cli.hub_options import WAIT_HELP, asking, check_wait, chosen_hosts
 from ipttctl.cli.sizes import parse_size
 from ipttctl.errors import UsageError
 from ipttctl.fleet.needs import require
@@ -101,10 +101,8 @@ class KeptOptions:
         )
 
     def chosen(self) -> Selector:
-        """The hosts that are meant."""
-        from ipttctl.fleet.heartbeat import Selector  # noqa: PLC0415  # 45 ms; msgspec may be missing
-
-        return Selector.parse(self.hosts or "")
+        """The hosts that are meant: all unless it is said."""
+        return chosen_hosts("all" if self.hosts is None else self.hosts)
 
     def writer(
         self, files: list[str], since: str | None, tell: Callable[[str], None]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ipttctl.cli.hosts_asked import HostsAsked
-from ipttctl.cli.hub_options import asking
+from ipttctl.cli.hub_options import asking, chosen_hosts
 from ipttctl.fleet.needs import require
 
 
@@ -13,4 +13,5 @@ def trace_hosts(asked: HostsAsked) -> None:
     require("msgspec", "nats", "nkeys")
     from ipttctl.cli.hosts_run import run_on_hosts  # noqa: PLC0415  # 140 ms; nats may be missing
 
-    asking(asked.hub, lambda asker: run_on_hosts(asker, asked), wait=asked.wait)
+    chosen = chosen_hosts(asked.selector)
+    asking(asked.hub, lambda asker: run_on_hosts(asker, asked, chosen), wait=asked.wait)

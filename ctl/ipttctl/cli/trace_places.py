@@ -21,6 +21,7 @@ from ipttctl.hooks.journey import JourneyHook
 from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
+from ipttctl.numbers import shortened
 from ipttctl.rules import backends
 from ipttctl.system import netns, nf_queues
 from ipttproto import Feature
@@ -174,7 +175,8 @@ def tell_unseen(namespace: str | None, backend: Backend | None, *, stories: bool
             for sentence in _unseen(found, backend, stories=stories):
                 told.setdefault(sentence, []).append(word(found.path.name))
     for sentence, where in told.items():
-        _tell([sentence], f"network namespace{'s' if len(where) > 1 else ''} {_listed(where)}")
+        few = shortened(where, _MOST_NAMED)
+        _tell([sentence], f"network namespace{'s' if len(where) > 1 else ''} {few}")
 
 
 def _tell(sentences: Iterable[str], where: str) -> None:
@@ -211,10 +213,3 @@ def _no_rules(namespace: netns.Namespace, backend: Backend | None) -> str | None
         others = "; iptables-legacy holds some" if held.legacy else ""
         return f"nftables holds no rules in {{where}}{others}"
     return None
-
-
-def _listed(names: list[str]) -> str:
-    """Names in a sentence, the first few of them."""
-    if len(names) <= _MOST_NAMED:
-        return ", ".join(names)
-    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"

@@ -24,6 +24,7 @@ from ipttctl.fleet.kept_losses import KeptLosses
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
 from ipttctl.frames.seen import Seen
+from ipttctl.numbers import shortened
 
 SLACK: Final = 60.0
 """Seconds by which reading begins earlier than asked for: clocks of hosts differ from the hub's."""
@@ -38,6 +39,10 @@ _MOST_CONSUMERS: Final = 16
 """Hosts of which each has a consumer of its own; for more, those of all are read."""
 
 _MOST: Final = "the bound of --most"
+
+_SHOWN_HOSTS: Final = 8
+
+_WORDS: Final = {EVENTS: "events", STORIES: "stories"}
 
 _SUBJECTS: Final = {EVENTS: subjects.events, STORIES: subjects.stories}
 
@@ -69,17 +74,22 @@ class KeptFrames:
         self._unread = 0
         self._reached = 0.0
         self._oldest = 0.0
+        self._found: set[str] = set()
+        self._nothing = ""
         self.damaged = 0
         """Messages that are no frames of their host, or damaged ones."""
 
     async def read(
-        self, kinds: Sequence[str], hosts: frozenset[str]
+        self, kinds: Sequence[str], names: frozenset[str], asked: frozenset[str] = frozenset()
     ) -> AsyncGenerator[tuple[FrameHead, bytes], None]:
         """The frames of some kinds of some hosts, of all if none is named, in the hub's order.
+
+        ``asked`` are those of which it is told if the hub keeps nothing of them.
 
         Raises:
             HubError: the hub has no such stream, does not let one read it, or is gone.
         """
+        hosts = frozenset(map(subjects.host_token, names))
         try:
             stream = await self._js.stream_info(self._asker.hub.stream)
             self._of_all = len(hosts) > _MOST_CONSUMERS
@@ -89,6 +99,7 @@ class KeptFrames:
                     async with aclosing(self._of(_SUBJECTS[kind](host), hosts, stream)) as found:
                         async for one in found:
                             yield one
+            self._note_missing(kinds, asked)
         except nats.js.errors.NotFoundError:
             raise HubError(
                 f"the hub has no stream {self._asker.hub.stream}", "see docs/fleet.md"
@@ -104,7 +115,7 @@ class KeptFrames:
 
     def sentences(self) -> list[str]:
         """A sentence on each thing that is missing, or was left out."""
-        found = []
+        found = [self._nothing] if self._nothing else []
         if self._oldest:
             found.append(f"the hub keeps nothing from before {_time(self._oldest)}")
         if self._full:
@@ -127,6 +138,9 @@ class KeptFrames:
         assert stream.config.name
         made = await self._js.add_consumer(stream.config.name, self._consumer(name, subject))
         waiting = made.num_pending or 0
+        own = subject.rpartition(".")[2]
+        if waiting and own != "*":
+            self._found.add(own)
         pulled = await self._js.pull_subscribe_bind(name, stream.config.name)
         try:
             while waiting and not self._over(waiting):
@@ -135,8 +149,10 @@ class KeptFrames:
                     waiting = where.num_pending if where.sequence.stream < last else 0
                     self._look(where.timestamp, where.sequence.stream, stream)
                     # nothing of hosts that nobody asks for is told
-                    if hosts and message.subject.rpartition(".")[2] not in hosts:
+                    host = message.subject.rpartition(".")[2]
+                    if hosts and host not in hosts:
                         continue
+                    self._found.add(host)
                     if self._left > 0 and (one := self._frame(message)):
                         yield one
                     elif self._left <= 0:
@@ -146,6 +162,17 @@ class KeptFrames:
             with suppress(*FAILURES, TimeoutError):
                 await pulled.unsubscribe()
                 await self._js.delete_consumer(stream.config.name, name)
+
+    def _note_missing(self, kinds: Sequence[str], asked: frozenset[str]) -> None:
+        """Note of which hosts nothing is there; of all together, only if all was read."""
+        if self._of_all and self._full:
+            return
+        missing = sorted(one for one in asked if subjects.host_token(one) not in self._found)
+        if missing:
+            what = " or ".join(_WORDS[kind] for kind in kinds)
+            names = shortened(missing, _SHOWN_HOSTS)
+            since = _time(self._bounds.since)
+            self._nothing = f"the hub keeps no {what} of {names} from {since} on"
 
     def _consumer(self, name: str, subject: str) -> ConsumerConfig:
         return ConsumerConfig(

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
-from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import Asker
 from ipttctl.fleet.heartbeat import Selector
 from ipttctl.fleet.kept import KeptFrames, ReadBounds
@@ -86,8 +85,7 @@ class KeptItems:
             names = frozenset(one.host for one in await self._asker.find(self._chosen))
         frames = KeptFrames(self._asker, self._bounds)
         bad = 0
-        hosts = frozenset(map(subjects.host_token, names))
-        async with aclosing(frames.read([kind], hosts)) as read:
+        async with aclosing(frames.read([kind], names, self._chosen.names)) as read:
             async for head, body in read:
                 try:
                     if not take(head, body):

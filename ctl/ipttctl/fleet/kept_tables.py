@@ -9,7 +9,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import AnswerError, Asker, SilentHostError
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
 from ipttctl.fleet.kept import KeptFrames, ReadBounds
@@ -155,12 +154,13 @@ async def write_kept(
     tables = KeptTables(sink, wanted)
     frames = KeptFrames(asker, bounds)
     if tables.kinds:
-        tokens = frozenset(map(subjects.host_token, names))
-        async with aclosing(frames.read(tables.kinds, tokens)) as read:
+        async with aclosing(frames.read(tables.kinds, names, chosen.names)) as read:
             async for head, body in read:
                 # the connection is heard meanwhile
                 await asyncio.to_thread(tables.take, head, body)
     links = await _links(asker, hosts, tell) if "links" in wanted else {}
+    if "links" in wanted and (silent := sorted(chosen.names - {one.host for one in hosts})):
+        tell(f"the links of {', '.join(silent)} are not known: nothing is heard of it")
     for sentence in [*frames.sentences(), *tables.finish(hosts, links)]:
         tell(sentence)
 

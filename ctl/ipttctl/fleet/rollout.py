@@ -28,7 +28,7 @@ from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
 from ipttctl.fleet.tasks import end_tasks
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
-from ipttctl.numbers import counted
+from ipttctl.numbers import counted, shortened
 
 VERBS: Final = ("apply", "confirm", "rollback", "status")
 """The verbs that hosts have to allow."""
@@ -470,7 +470,4 @@ def _same(client: Any, reconnects: int) -> bool:
 
 def _few(hosts: Collection[str]) -> str:
     """Some hosts in words."""
-    names = sorted(hosts)
-    return (
-        ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:8])} and {len(names) - 8} more"
-    )
+    return shortened(sorted(hosts), 8)

@@ -418,9 +418,11 @@ def test_hosts_trace_on_while_nobody_reads_the_output(
         output=Output.TEXT,
     )
 
+    chosen = Selector.parse(asked.selector)
+
     async def run() -> None:
         async with fleet(servers) as (hosts, asker):
-            command = asyncio.create_task(hosts_run.run_on_hosts(asker, asked))
+            command = asyncio.create_task(hosts_run.run_on_hosts(asker, asked, chosen))
             await until(lambda: all(host.traces for host in hosts))
             while not paused.is_set():
                 hosts[0].feed.put(1, link=100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import stat
 import time
 from dataclasses import replace
@@ -287,6 +288,52 @@ def test_nothing_of_hosts_that_nobody_asks_for_is_told(
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("left out: at most 1 frames behind 2")
     assert said[1:] == ["web2 lost 4 events (4 ring)", "2 stories told"]
+
+
+def test_hosts_of_which_nothing_is_kept_are_named(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
+    told = [stories(two, [dropped(number)]) for number in (1, 2)]
+    keep(leaf, reader_key, [events(one, 1), *told])
+
+    def said(*arguments: str) -> str:
+        assert run([*arguments, settings]) == 0
+        return capsys.readouterr().err
+
+    query = ("query", "--hub", "--ends", "--hosts")
+    assert said(*query, "web2") == ""
+    assert re.fullmatch(
+        r"the hub keeps no stories of nosuch\.example, web1 from 20.* UTC on\n",
+        said(*query, "web2,nosuch.example,web1"),
+    )
+    [line] = said("query", "--hub", "--hosts", "web1,none", "SELECT * FROM hosts").splitlines()
+    assert line.startswith("the hub keeps no events or stories of none from ")
+    # those of more than 16 hosts have one consumer
+    many = ",".join(f"a{number:02d}" for number in range(20))
+    assert "no stories of a00, a01, a02, a03, a04, a05, a06, a07 and 12 more from" in said(
+        *query, f"{many},web2"
+    )
+    assert "keeps no" not in said(*query, f"{many},web2", "--most", "1")
+    assert "keeps no" not in said("show", "--hub", "-c", "1", "--hosts", "web2,web9")
+    assert "keeps no stories of web9 from" in said("show", "--hub", "--hosts", "web2,web9")
+    links = said("query", "--hub", "--hosts", "web1", "SELECT * FROM links")
+    assert links == "the links of web1 are not known: nothing is heard of it\n"
+
+
+@pytest.mark.parametrize("hosts", ["", " ", ","])
+def test_hosts_that_are_not_said_are_not_all_of_them(
+    hosts: str, settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for line in (
+        ["query", "--hub", "--ends", "--hosts", hosts, settings],
+        ["show", "--hub", "--hosts", hosts, settings],
+        ["export", "--hub", "--hosts", hosts, "--parquet", str(tmp_path / "tables"), settings],
+        ["trace", "--hosts", hosts, "--hub", settings],
+    ):
+        assert run(line) == 2
+        said = capsys.readouterr().err
+        assert said == "ipttctl: --hosts: nobody is chosen; write all for all hosts\n"
 
 
 @pytest.mark.parametrize("options", [[], ["-c", "1"], ["--lines", "-c", "1"]], ids=str)

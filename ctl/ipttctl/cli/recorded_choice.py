@@ -12,6 +12,7 @@ from ipttctl.cli.recorded_namespaces import cookies
 from ipttctl.cli.trace_options import PacketChoice
 from ipttctl.errors import UsageError
 from ipttctl.events.filter import EventFilter
+from ipttctl.numbers import U32_MAX, decimal
 from ipttctl.programs.trace import TraceOptions
 from ipttctl.recordings.chosen import ChosenPackets
 from ipttctl.recordings.excerpt import Excerpt
@@ -62,10 +63,7 @@ class RecordedChoice:
         namespaces = cookies(recording, wanted.namespace)
         events = None
         if self._of_events:
-            ids = [one for one in wanted.links if isinstance(one, int)]
-            if len(ids) < len(wanted.links):
-                raise UsageError("--link: a recording knows links by their ids", "see its -o json")
-            events = wanted.filter(ids, namespaces)
+            events = wanted.filter(list(map(_link_id, wanted.link)), namespaces)
         if not self._of_packets:
             return events, None
         expression = self.packets.expression
@@ -74,6 +72,21 @@ class RecordedChoice:
         of_packets = namespaces if wanted.namespace else None
         kept = bool(recording.snaplen)
         return events, PacketPattern(self.packets.wanted, run, of_packets, snaplen=kept)
+
+
+def _link_id(text: str) -> int:
+    """The id that ``--link`` gives: a recording has no names to ask for.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = decimal(text, U32_MAX) if text.isascii() else None
+    if not found:
+        raise UsageError(
+            f"--link: '{text}' is no id of a link",
+            "a recording knows links by ids: see its -o json",
+        )
+    return found
 
 
 class ChosenLines:

@@ -9,6 +9,9 @@ from typing import Final
 #: from the smallest to the largest
 _UNITS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
+_DAY: Final = 86_400_000
+_YEAR: Final = 365 * _DAY
+
 UNIT: Final = "|".join(_UNITS)
 """A regular expression for the unit of a time."""
 
@@ -34,3 +37,11 @@ def spelled(time: int) -> str:
     """A time in ms as ``milliseconds`` reads it, in the largest unit that it is a multiple of."""
     unit = next(name for name in reversed(_UNITS) if time % _UNITS[name] == 0)
     return f"{time // _UNITS[unit]}{unit}"
+
+
+def in_words(time: int) -> str:
+    """A time in ms as a sentence has it: years or days if it is several, else as ``spelled``."""
+    for unit, name in ((_YEAR, "years"), (_DAY, "days")):
+        if time > unit and time % unit == 0:
+            return f"{time // unit} {name}"
+    return spelled(time) if time else "0s"

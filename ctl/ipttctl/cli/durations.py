@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipttctl.durations import milliseconds
+from ipttctl.durations import in_words, milliseconds
 from ipttctl.errors import UsageError
 
 
@@ -17,5 +17,5 @@ def seconds(option: str, text: str, maximum: float) -> float:
     if value is None:
         raise UsageError(f"{option}: '{text}' is not a time", "write it as 500ms, 30s, 2m or 1h")
     if not 1 <= value <= maximum * 1000:
-        raise UsageError(f"{option}: {text} is not between 1ms and {maximum:g}s")
+        raise UsageError(f"{option}: {text} is not between 1ms and {in_words(int(maximum * 1000))}")
     return value / 1000

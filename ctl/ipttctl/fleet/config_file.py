@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ipttctl.bpf.filters import compile_filter
-from ipttctl.durations import milliseconds
+from ipttctl.durations import in_words, milliseconds
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet.collector_files import mistakes_of_collector
 from ipttctl.fleet.config import AgentConfig, HubConfig, LeafOptions, WatchOptions
@@ -115,7 +115,7 @@ def _mistakes(config: AgentConfig) -> Iterator[Mistake]:
             value = getattr(value, name)
         time = milliseconds(value)
         if time is None or not least <= time <= most:
-            yield Mistake(path, f"{value} is not between {least} ms and {most} ms")
+            yield Mistake(path, f"{value} is not between {in_words(least)} and {in_words(most)}")
 
 
 def _mistakes_of_outlets(config: AgentConfig) -> Iterator[Mistake]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipttctl.durations import DURATION, milliseconds, spelled
+from ipttctl.durations import DURATION, in_words, milliseconds, spelled
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,18 @@ def test_what_is_no_time(text: str) -> None:
 @given(st.integers(0, 10**12))
 def test_what_is_spelled_is_read(time: int) -> None:
     assert milliseconds(spelled(time)) == time
+
+
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        (0, "0s"), (1, "1ms"), (300_000, "5m"), (86_400_000, "24h"), (90_000_000, "25h"),
+        (30 * 86_400_000, "30 days"), (365 * 86_400_000, "365 days"),
+        (3650 * 86_400_000, "10 years"),
+    ],
+)  # fmt: skip  # pairs together
+def test_bounds_are_in_words(time: int, words: str) -> None:
+    assert in_words(time) == words
 
 
 @given(st.text())

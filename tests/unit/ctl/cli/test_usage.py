@@ -147,6 +147,10 @@ def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixtu
             "module upgrade --resume --force",
             "--resume excludes --force; what cannot be kept was decided before",
         ),
+        (
+            "query --hub --ends --since 0s",
+            "--since: 0s is not between 1ms and 10 years",
+        ),
     ],
 )
 @pytest.mark.usefixtures("module")

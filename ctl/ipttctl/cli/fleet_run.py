@@ -16,11 +16,11 @@ import msgspec
 import typer
 
 from ipttctl.cli.exit_codes import DIFFERS
-from ipttctl.cli.hub_options import asking, chosen_hosts
+from ipttctl.cli.hub_options import asking, check_wait, chosen_hosts
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import IpttctlError
-from ipttctl.fleet.asker import Asker
+from ipttctl.fleet.asker import Asker, read_hub
 from ipttctl.fleet.bundle import Bundle, Signer, read_bundle
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
 from ipttctl.fleet.rollout import VERBS, HaltedError, Rollout, RolloutOrder
@@ -47,6 +47,15 @@ class HubAsked:
     hub: str | None = None
     wait: float | None = None
     patience: float = 0
+
+    def check(self) -> None:
+        """Check what can be checked before anything is compiled, which takes long.
+
+        Raises:
+            UsageError: the settings or a time are not valid.
+        """
+        check_wait(self.wait)
+        read_hub(self.hub)
 
 
 @dataclass(frozen=True)
@@ -123,13 +132,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def roll_out(wanted: RolloutAsked, signing: SigningAsked, asked: HubAsked) -> RolloutRecord:
     """Roll a state out, or go on with that; returns the record at its end."""
-    chosen = chosen_hosts(wanted.hosts)
+    chosen, waves = chosen_hosts(wanted.hosts), Waves.parse(wanted.waves)
     signer = signing.signer()
+    asked.check()
     order = RolloutOrder(
         file=Path(wanted.file).name,
         who=_who(),
         bundle=read_bundle(wanted.file),
-        waves=Waves.parse(wanted.waves),
+        waves=waves,
         chosen=wanted.hosts,
         names=chosen.names,
         guards=wanted.guards,
@@ -244,6 +254,7 @@ def list_differences(
     """
     chosen = chosen_hosts(hosts)
     signer = signing.signer()
+    asked.check()
     bundle = read_bundle(file)
 
     async def work(asker: Asker) -> Differences:

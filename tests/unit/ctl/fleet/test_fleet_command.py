@@ -243,6 +243,8 @@ def test_hosts_that_do_not_allow_it_are_not_asked(
     [
         (["--pause", "60s"], "--rollback-after: the time has to be longer than --pause"),
         (["--waves", "1,50%"], "leaves hosts out"),
+        (["--waves", "0"], "--waves: '0' is no size of a wave; write it as 1,10%,100%"),
+        (["--grant-for", "999h"], "--grant-for: 999h is not between 1ms and 30 days"),
         (["--guard", "drops"], "is not a condition"),
         (["--sign", "/nowhere"], "--sign: cannot read /nowhere"),
         (["--hosts", "a b"], "'a b' chooses no hosts"),
@@ -250,17 +252,20 @@ def test_hosts_that_do_not_allow_it_are_not_asked(
         (["--hosts", ""], "--hosts: nobody is chosen; write all for all hosts"),
         (["--hosts", " , "], "--hosts: nobody is chosen"),
         (["--patience", "soon"], "'soon' is not a time"),
+        ([], "none.yaml: No such file or directory"),
         (["--wait", "3601"], "--wait: 3601 is not a time above 0 and up to 3600 s"),
     ],
 )
 def test_mistakes_are_told_before_anybody_is_asked(
-    tmp_path: Path, state: Path, options: list[str], error: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, options: list[str], error: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from ipttctl.cli import run  # noqa: PLC0415  # as the other tests, which start processes
 
     hub = tmp_path / "none.yaml"
     hosts = [] if "--hosts" in options else ["--hosts", "all"]
-    arguments = ["fleet", "apply", str(state), *hosts, *options, "--hub", str(hub)]
+    # it is not read either, so nothing is compiled
+    state = str(tmp_path / "no-state.yaml")
+    arguments = ["fleet", "apply", state, *hosts, *options, "--hub", str(hub)]
     assert run(arguments) == 2
     assert error in capfd.readouterr().err
 

@@ -369,7 +369,7 @@ def test_stories_that_are_none_are_passed_over(
     found = next(
         one.objects
         for one in Recording.open(recording).items(stories=True)
-        if hasattr(one, "objects")
+        if isinstance(one, Stories)
     )
     good = found[0]
     bad: list[Any] = [{}, {**good, "end": None}, {**good, "steps": [1]}, {**good, "headers": []}]

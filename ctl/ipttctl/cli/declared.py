@@ -18,7 +18,7 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.guards import parse_guards, parse_rollback_after
 from ipttctl.cli.options import Output, OutputOption, ReasonOption, inherited, tell_compiling
 from ipttctl.cli.printing import lines, note
-from ipttctl.cli.signals import interrupted_by
+from ipttctl.cli.signals import interrupt, interrupted_by
 from ipttctl.cli.walk import verified_for
 from ipttctl.errors import UsageError
 from ipttctl.link.controller import Controller
@@ -159,7 +159,7 @@ def apply(
         _carry_out(file, inherited(context), why, output_form)
     else:
         state = read_state(file, inherited(context))
-        with interrupted_by(_interrupt), Controller() as controller:
+        with interrupted_by(interrupt), Controller() as controller:
             verified_for(controller, (link.hook for link in state.links))
             steps = declared_state.apply_state(
                 controller,
@@ -174,7 +174,7 @@ def apply(
 
 def _carry_out(file: str, left_open: Inherited, reason: str | None, form: Output) -> None:
     plan = WrittenPlan.parse(read_text(file), left_open)
-    with interrupted_by(_interrupt), Controller() as controller:
+    with interrupted_by(interrupt), Controller() as controller:
         verified_for(controller, (link.hook for link in plan.state.links))
         steps = apply_plan(controller, plan, on_compile=tell_compiling, warn=note, reason=reason)
         _print(steps, form)
@@ -248,10 +248,6 @@ def _take_all_descriptors() -> None:
     """Raise the limit on descriptors to its maximum: all that changes is open at once."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def _print(steps: list[Step], form: Output) -> None:

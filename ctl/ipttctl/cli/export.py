@@ -11,12 +11,13 @@ import typer
 
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.kept_options import KeptFile, KeptOptions, KeptSinceOption
-from ipttctl.cli.packets_file import write_packets
+from ipttctl.cli.packets_file import check_packets, write_packets
 from ipttctl.cli.printing import note
+from ipttctl.cli.signals import interrupt, interrupted_by
 from ipttctl.errors import UsageError
 from ipttctl.numbers import counted
 from ipttctl.recordings.reader import Recording
-from ipttctl.recordings.tables import parquet_of, write_parquet
+from ipttctl.recordings.tables import check_parquet, parquet_of, write_parquet
 
 
 @grouped
@@ -53,25 +54,38 @@ def export(
     With --hub the tables are made of what the hub of a fleet keeps, from --since on (1h). It keeps
     no packets.
 
-    The files are readable by their owner only.
+    The files are readable by their owner only. They have their names once they are whole: until
+    then those that --force replaces stay.
     """
     if parquet is None and pcapng is None:
         raise UsageError("nothing is to be made", "use --parquet or --pcapng")
     kept.check()
-    if kept.hub:
-        _export_kept(kept, file, since, parquet, pcapng, force=force)
-        return
-    if file is None:
-        raise UsageError("no recording is given", "ipttctl export FILE ...")
-    if since is not None:
-        raise UsageError("--since is of what a hub keeps", "add --hub")
-    recording = Recording.open(file)
+    # what was begun is tidied away, however it is ended
+    with interrupted_by(interrupt):
+        if kept.hub:
+            _export_kept(kept, file, since, parquet, pcapng, force=force)
+            return
+        if file is None:
+            raise UsageError("no recording is given", "ipttctl export FILE ...")
+        if since is not None:
+            raise UsageError("--since is of what a hub keeps", "add --hub")
+        _export(Recording.open(file), parquet, pcapng, force=force)
+
+
+def _export(
+    recording: Recording, parquet: Path | None, pcapng: Path | None, *, force: bool
+) -> None:
+    # neither is made if the other one cannot be
+    if pcapng is not None:
+        check_packets(recording, pcapng, replace=force)
+    if parquet is not None:
+        check_parquet(parquet, replace=force, read=recording.path)
     if pcapng is not None:
         count = write_packets(recording, pcapng, replace=force)
         note(f"{pcapng}: {counted(count, 'packet')}")
     if parquet is not None:
         _tell_rows(parquet, write_parquet(recording, parquet, replace=force))
-    for sentence in recording.damage.sentences(file):
+    for sentence in recording.damage.sentences(recording.path):
         note(sentence)
 
 

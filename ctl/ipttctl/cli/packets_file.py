@@ -16,7 +16,7 @@ from ipttctl.events.records import decode_event
 from ipttctl.paths import VERSION
 from ipttctl.recordings.excerpt import Excerpt
 from ipttctl.recordings.kept_packet import kept_bytes
-from ipttctl.recordings.new_file import new_file
+from ipttctl.recordings.new_file import check_target, new_file
 from ipttctl.recordings.pcapng import CapturedPacket, PcapngWriter
 from ipttctl.recordings.reader import Events, Recording
 from ipttctl.recordings.writer import RecordingError
@@ -36,11 +36,7 @@ def write_packets(recording: Recording, path: Path, *, replace: bool) -> int:
         UsageError: the recording has no bytes of packets, or the file is there already.
         RecordingError: the file cannot be written.
     """
-    if not recording.snaplen:
-        raise UsageError(
-            f"{recording.path} has no bytes of packets, and headers are not made up",
-            "record with --snaplen",
-        )
+    check_packets(recording, path, replace=replace)
     comments = _Comments(recording)
     if recording.stories:
         comments.play()
@@ -51,11 +47,27 @@ def write_packets(recording: Recording, path: Path, *, replace: bool) -> int:
             for packet in _packets(recording, comments.texts):
                 writer.write(packet)
                 count += 1
-    except FileExistsError as error:
-        raise UsageError(f"{path} is there already", "choose another file, or --force") from error
     except OSError as error:
         raise RecordingError(f"{path}: {os_reason(error)}") from error
     return count
+
+
+def check_packets(recording: Recording, path: Path, *, replace: bool) -> None:
+    """Check that the packets of a recording may be written to a file.
+
+    Raises:
+        UsageError: the recording has no bytes of packets, or the file is there already.
+        RecordingError: there can be no such file.
+    """
+    if not recording.snaplen:
+        raise UsageError(
+            f"{recording.path} has no bytes of packets, and headers are not made up",
+            "record with --snaplen",
+        )
+    try:
+        check_target(path, replace=replace, read=recording.path)
+    except OSError as error:
+        raise RecordingError(f"{path}: {os_reason(error)}") from error
 
 
 class _Comments:

@@ -53,6 +53,15 @@ def interrupted_by(stop: Callable[[], None], *, keeps_on: bool = False) -> Itera
         yield
 
 
+def interrupt() -> None:
+    """Do as Ctrl-C does, to be given to ``interrupted_by``.
+
+    Raises:
+        KeyboardInterrupt: always.
+    """
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def _told(stop: Callable[[], None], reread: Callable[[], None] | None) -> Iterator[None]:
     """Call ``stop`` for each signal that ends, from a thread, or ``reread`` for SIGHUP.

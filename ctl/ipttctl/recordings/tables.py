@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.extra import arrow, parquet
-from ipttctl.recordings.new_file import new_file
+from ipttctl.recordings.new_file import check_target, new_files
 from ipttctl.recordings.parquet_files import scanned, together
 from ipttctl.recordings.reader import Events, Recording, Stories
 from ipttctl.recordings.rows import Row
@@ -81,23 +81,21 @@ def parquet_of(
 ) -> dict[str, int]:
     """Write a file of Parquet for each table; returns the numbers of their rows.
 
-    What is ``read`` for it is not replaced.
+    What is ``read`` for it is not replaced. The files have their names once all rows are written.
 
     Raises:
         UsageError: there is a file already; none is made then.
         RecordingError: a file cannot be written.
     """
+    check_parquet(directory, replace=replace, read=read)
     pq = parquet()
     rows = dict.fromkeys(TABLES, 0)
     try:
-        if os.path.lexists(directory) and not directory.is_dir():
-            raise UsageError(f"{directory} is not a directory", "choose another")
-        directory.mkdir(mode=0o700, exist_ok=True)
         with ExitStack() as stack:
+            stack.enter_context(_directory(directory))
+            files = stack.enter_context(new_files(_paths(directory), replace=replace, read=read))
             writers = {}
-            for name in TABLES:
-                path = directory / f"{name}.parquet"
-                file = stack.enter_context(new_file(path, replace=replace, read=read))
+            for name, file in zip(TABLES, files, strict=True):
                 # stories of the same way have the same texts
                 made = pq.ParquetWriter(file, schema(name), compression="zstd")
                 writers[name] = stack.enter_context(made)
@@ -107,13 +105,48 @@ def parquet_of(
                 writers[name].write_batch(batch)
 
             write(add, frozenset(TABLES))
-    except FileExistsError as error:
-        raise UsageError(
-            f"{error.filename} is there already", "choose another, or --force"
-        ) from error
     except OSError as error:
         raise RecordingError(f"{directory}: {os_reason(error)}") from error
     return rows
+
+
+def check_parquet(directory: Path, *, replace: bool, read: Path | None) -> None:
+    """Check that files of Parquet may be made in a directory.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+        UsageError: it is none, or there is a file already.
+        RecordingError: no file can be there.
+    """
+    parquet()
+    try:
+        if os.path.lexists(directory) and not directory.is_dir():
+            raise UsageError(f"{directory} is not a directory", "choose another")
+        for path in _paths(directory):
+            check_target(path, replace=replace, read=read)
+    except OSError as error:
+        raise RecordingError(f"{directory}: {os_reason(error)}") from error
+
+
+def _paths(directory: Path) -> list[Path]:
+    return [directory / f"{name}.parquet" for name in TABLES]
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[None]:
+    """A directory for its owner only, which goes again if we made it and the block fails."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        # others may have put something there
+        with suppress(OSError):
+            path.rmdir()
+        raise
 
 
 def write_tables(recording: Recording, sink: Sink, wanted: frozenset[str]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -36,3 +37,22 @@ def handled(handle: Callable[[int], None]) -> Iterator[Callable[[], None]]:
         yield restore
     finally:
         restore()
+
+
+@contextmanager
+def delayed() -> Iterator[None]:
+    """Delay such signals until the block has ended.
+
+    Handlers do it, as a mask is per thread: threads of libraries would take blocked signals. They
+    are called in the main thread, so another one needs nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told: list[int] = []
+    try:
+        with handled(told.append):
+            yield
+    finally:
+        for late in told:
+            signal.raise_signal(late)

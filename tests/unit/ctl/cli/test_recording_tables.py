@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ipttctl.cli import run
+from ipttctl.cli import packets_file, run
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import EVENTS
 from ipttctl.frames.reader import FrameReader
@@ -305,7 +306,7 @@ def test_an_export_that_fails_leaves_no_files(
     _forged(path, [json.dumps({**item.objects[0], "packet": "text"})])
     assert run(["export", str(path), "--parquet", str(tmp_path / "others")]) == 1
     assert "has a value that none can have" in capsys.readouterr().err
-    assert list((tmp_path / "others").iterdir()) == []
+    assert not (tmp_path / "others").exists()
 
 
 def test_several_recordings_are_asked_together(
@@ -487,6 +488,40 @@ def test_the_recording_itself_is_never_replaced(
     assert "is the recording itself; choose another file" in capsys.readouterr().err
     assert inside.read_bytes() == before
     assert list(made.iterdir()) == [inside]
+
+
+def test_of_two_exports_none_is_made_if_one_cannot_be(
+    captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables, packets = tmp_path / "tables", tmp_path / "packets"
+    tables.mkdir()
+    (tables / "links.parquet").write_text("old")
+    both = ["export", str(captured), "--parquet", str(tables), "--pcapng", str(packets)]
+    assert run(both) == 2
+    assert "links.parquet is there already" in capsys.readouterr().err
+    assert not packets.exists()
+    shutil.rmtree(tables)
+    packets.mkdir()
+    assert run(both) == 2
+    assert not tables.exists()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_export_that_is_ended_leaves_nothing(
+    ending: signal.Signals, captured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "tables"
+    real = packets_file._packets
+
+    def ended(*arguments: Any) -> Any:
+        yield from real(*arguments)
+        os.kill(os.getpid(), ending)
+
+    monkeypatch.setattr(packets_file, "_packets", ended)
+    before = list(tmp_path.iterdir())
+    command = ["export", str(captured), "--pcapng", str(tmp_path / "made")]
+    assert run([*command, "--parquet", str(made)]) == 130
+    assert list(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("offset", [-(2**63), 2**63 - 1])

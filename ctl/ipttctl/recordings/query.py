@@ -11,6 +11,7 @@ from typing import Any, Final
 from ipttctl.errors import UsageError
 from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.extra import duckdb
+from ipttctl.recordings.interruptible import interruptible
 
 _CONFIG: Final = {
     # what does not fit would be written to the current directory, for everybody to read; this one
@@ -67,12 +68,16 @@ class Database:
 
         Raises:
             UsageError: DuckDB refuses it.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
         """
         try:
-            self._connection.execute(statement)
-            columns = [one[0] for one in self._connection.description or ()]
-            return Answer(columns, self._connection.fetchall() if columns else [])
+            return interruptible(lambda: self._answer(statement), self._connection.interrupt)
         # Python has no interval of so many years, and text of Parquet need not be UTF-8
         except (self._library.Error, RuntimeError, OverflowError, ValueError) as error:
             first = str(error).strip().split("\n", maxsplit=1)[0]
             raise UsageError(f"the query fails: {first}") from error
+
+    def _answer(self, statement: str) -> Answer:
+        self._connection.execute(statement)
+        columns = [one[0] for one in self._connection.description or ()]
+        return Answer(columns, self._connection.fetchall() if columns else [])

@@ -8,7 +8,7 @@ import enum
 import io
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +21,12 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.kept_options import LONGEST, SINCE, KeptOptions
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
-from ipttctl.escape import escape
+from ipttctl.escape import Escaped, escape
 from ipttctl.options import Option
-from ipttctl.recordings.query import Answer, Database, named_in
+from ipttctl.recordings.memory_bound import bounded_memory
+from ipttctl.recordings.query import Answer, Database, Row, named_in
 from ipttctl.recordings.ready import READY
+from ipttctl.recordings.statements import check_statement
 from ipttctl.recordings.tables import in_memory, tables_of
 from ipttctl.show.render_json import dumps
 
@@ -114,6 +116,8 @@ def query(
             raise UsageError("--since is of ready queries", "write WHERE time >= ...")
     else:
         raise UsageError("nothing is asked", "ipttctl query 'SELECT ...' FILE...")
+    # what cannot be asked is told before recordings are read, which takes long
+    check_statement(statement)
     names = named_in(statement)
     if kept.hub:
         tables = in_memory(kept.writer(files, since, note), names)
@@ -123,11 +127,12 @@ def query(
         raise UsageError("no recording is given", "ipttctl query 'SELECT ...' FILE...")
     database = Database(tables)
     try:
-        answer = database.ask(statement)
+        with bounded_memory():
+            # they are escaped there: a value may be in quotes over several lines
+            for block in _FORMS[form](database.ask(statement)):
+                lines(block)
     finally:
         database.close()
-    # they are escaped here: a value may be in quotes over several lines
-    lines(_FORMS[form](answer))
 
 
 def since_condition(text: str | None) -> str:
@@ -139,10 +144,10 @@ def since_condition(text: str | None) -> str:
     return f"time >= TIMESTAMP '{moment.isoformat(sep=' ', timespec='microseconds')}'"
 
 
-def _json(answer: Answer) -> Iterator[str]:
+def _json(answer: Answer) -> Iterator[Iterable[str]]:
     names = _keys(answer.columns)
-    for row in answer.rows:
-        yield dumps(dict(zip(names, map(_plain, row), strict=True)))
+    for block in answer.blocks:
+        yield (dumps(dict(zip(names, map(_plain, row), strict=True))) for row in block)
 
 
 def _keys(columns: Sequence[str]) -> list[str]:
@@ -158,28 +163,46 @@ def _keys(columns: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _csv(answer: Answer) -> Iterator[str]:
-    for row in [tuple(answer.columns), *answer.rows]:
-        text = io.StringIO()
-        values = [escape(_word(value)) for value in row]
-        csv.writer(text, lineterminator="").writerow(values)
-        yield text.getvalue()
+def _csv(answer: Answer) -> Iterator[Iterable[str]]:
+    heads: list[Row] = [tuple(answer.columns)]
+    for block in answer.blocks:
+        yield map(_csv_line, heads + block)
+        heads = []
 
 
-def _text(answer: Answer) -> Iterator[str]:
-    """Columns as wide as they need, numbers on the right."""
+def _csv_line(row: Row) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([escape(_word(value)) for value in row])
+    return text.getvalue()
+
+
+def _text(answer: Answer) -> Iterator[Iterable[str]]:
+    """Columns as wide as they need, numbers on the right; a later block may have wider ones."""
     if not answer.columns:
         return
-    cells = [[escape(_word(value)) for value in row] for row in answer.rows]
-    heads = [escape(name) for name in answer.columns]
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    right = [
-        all(isinstance(row[place], int | float) for row in answer.rows if row[place] is not None)
-        for place in range(len(heads))
-    ]
-    for row in [heads, *cells]:
+    heads = [[escape(name) for name in answer.columns]]
+    widths = [0] * len(answer.columns)
+    for block in answer.blocks:
+        cells = [*heads, *([escape(_word(value)) for value in row] for row in block)]
+        widths = [
+            max(before, *map(len, column))
+            for before, column in zip(widths, zip(*cells, strict=True), strict=True)
+        ]
+        right = [_numbers(column) for column in zip(*block, strict=True)]
+        yield _text_lines(cells, widths, right or [False] * len(widths))
+        heads = []
+
+
+def _numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in values if value is not None)
+
+
+def _text_lines(
+    cells: list[list[Escaped]], widths: Sequence[int], right: Sequence[bool]
+) -> Iterator[str]:
+    for row in cells:
         parts = [
-            text.rjust(width) if number and answer.rows else text.ljust(width)
+            text.rjust(width) if number else text.ljust(width)
             for text, width, number in zip(row, widths, right, strict=True)
         ]
         yield "  ".join(parts).rstrip()

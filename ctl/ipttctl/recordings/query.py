@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ipttctl.errors import UsageError
 from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.extra import duckdb
 from ipttctl.recordings.interruptible import interruptible
+from ipttctl.recordings.memory_bound import ASK_LESS
+from ipttctl.recordings.statements import check_statement
 
 _CONFIG: Final = {
     # what does not fit would be written to the current directory, for everybody to read; this one
@@ -24,15 +26,26 @@ _CONFIG: Final = {
     "memory_limit": "2GB",
     "TimeZone": "UTC",
 }
+_T = TypeVar("_T")
+
 _WORD: Final = re.compile(r"\w+")
+
+
+_AT_ONCE: Final = 10_000
+"""Rows that are fetched at once."""
+
+Row: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The columns and the rows of a query's result."""
+    """The columns of a query's result, and its rows in blocks, which are read as it goes on.
+
+    The first block may be empty. Reading raises what ``Database.ask`` raises.
+    """
 
     columns: list[str]
-    rows: list[tuple[Any, ...]]
+    blocks: Iterator[list[Row]]
 
 
 def named_in(statement: str) -> frozenset[str]:
@@ -64,20 +77,35 @@ class Database:
         self._connection.close()
 
     def ask(self, statement: str) -> Answer:
-        """The answer to a statement.
+        """The answer to a statement, as far as its first rows, or all that had to be read for them.
 
         Raises:
-            UsageError: DuckDB refuses it.
+            UsageError: the statement cannot be asked, or DuckDB refuses it.
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
+        check_statement(statement)
+        columns, first = self._call(lambda: self._begin(statement))
+        return Answer(columns, self._blocks(first))
+
+    def _begin(self, statement: str) -> tuple[list[str], list[Row]]:
+        self._connection.execute(statement)
+        columns = [one[0] for one in self._connection.description or ()]
+        return columns, self._next() if columns else []
+
+    def _blocks(self, first: list[Row]) -> Iterator[list[Row]]:
+        yield first
+        while first and (block := self._call(self._next)):
+            yield block
+
+    def _next(self) -> list[Row]:
+        found: list[Row] = self._connection.fetchmany(_AT_ONCE)
+        return found
+
+    def _call(self, call: Callable[[], _T]) -> _T:
         try:
-            return interruptible(lambda: self._answer(statement), self._connection.interrupt)
+            return interruptible(call, self._connection.interrupt)
         # Python has no interval of so many years, and text of Parquet need not be UTF-8
         except (self._library.Error, RuntimeError, OverflowError, ValueError) as error:
             first = str(error).strip().split("\n", maxsplit=1)[0]
-            raise UsageError(f"the query fails: {first}") from error
-
-    def _answer(self, statement: str) -> Answer:
-        self._connection.execute(statement)
-        columns = [one[0] for one in self._connection.description or ()]
-        return Answer(columns, self._connection.fetchall() if columns else [])
+            more = isinstance(error, self._library.OutOfMemoryException)
+            raise UsageError(f"the query fails: {first}", ASK_LESS if more else "") from error

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipttctl.cli.query import since_condition
-from ipttctl.recordings.query import Database, named_in
+from ipttctl.recordings.query import Database
 from ipttctl.recordings.reader import Recording
 from ipttctl.recordings.ready import READY
+from ipttctl.recordings.statements import named_in
 from ipttctl.recordings.tables import tables_of, write_parquet
 from ipttctl.recordings.writer import VERSION, RecordingWriter
 from ipttctl.show.story_json import story_object

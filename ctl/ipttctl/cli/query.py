@@ -23,11 +23,12 @@ from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
 from ipttctl.escape import Escaped, escape
 from ipttctl.options import Option
+from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.memory_bound import bounded_memory
-from ipttctl.recordings.query import Answer, Database, Row, named_in
+from ipttctl.recordings.query import Answer, Database, Row
 from ipttctl.recordings.ready import READY
-from ipttctl.recordings.statements import check_statement
-from ipttctl.recordings.tables import in_memory, tables_of
+from ipttctl.recordings.statements import check_statement, lists_views, named_in
+from ipttctl.recordings.tables import in_memory, tables_of, without_rows
 from ipttctl.show.render_json import dumps
 
 
@@ -125,6 +126,8 @@ def query(
         tables = tables_of(map(Path, files), names, note)
     else:
         raise UsageError("no recording is given", "ipttctl query 'SELECT ...' FILE...")
+    if lists_views(statement):
+        tables = {**without_rows(TABLES), **tables}
     database = Database(tables)
     try:
         with bounded_memory():

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
-from ipttctl.errors import UsageError
-from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.extra import duckdb
 from ipttctl.recordings.interruptible import interruptible
-from ipttctl.recordings.memory_bound import ASK_LESS
-from ipttctl.recordings.statements import check_statement
+from ipttctl.recordings.statements import check_statement, refused
 
 _CONFIG: Final = {
     # what does not fit would be written to the current directory, for everybody to read; this one
@@ -27,8 +23,6 @@ _CONFIG: Final = {
     "TimeZone": "UTC",
 }
 _T = TypeVar("_T")
-
-_WORD: Final = re.compile(r"\w+")
 
 
 _AT_ONCE: Final = 10_000
@@ -46,11 +40,6 @@ class Answer:
 
     columns: list[str]
     blocks: Iterator[list[Row]]
-
-
-def named_in(statement: str) -> frozenset[str]:
-    """The tables that a statement may name, and others that it only seems to."""
-    return frozenset({word.lower() for word in _WORD.findall(statement)} & TABLES.keys())
 
 
 class Database:
@@ -106,6 +95,4 @@ class Database:
             return interruptible(call, self._connection.interrupt)
         # Python has no interval of so many years, and text of Parquet need not be UTF-8
         except (self._library.Error, RuntimeError, OverflowError, ValueError) as error:
-            first = str(error).strip().split("\n", maxsplit=1)[0]
-            more = isinstance(error, self._library.OutOfMemoryException)
-            raise UsageError(f"the query fails: {first}", ASK_LESS if more else "") from error
+            raise refused(error) from error

@@ -62,6 +62,11 @@ def in_memory(write: Write, names: frozenset[str]) -> dict[str, Any]:
     return {name: pa.Table.from_batches(batches[name], schema(name)) for name in names}
 
 
+def without_rows(names: Iterable[str]) -> dict[str, Any]:
+    """Tables that have their columns only."""
+    return {name: schema(name).empty_table() for name in names}
+
+
 def write_parquet(recording: Recording, directory: Path, *, replace: bool) -> dict[str, int]:
     """Write a file of Parquet for each table of a recording; returns the numbers of their rows.
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,7 +27,7 @@ from ipttctl.cli import packets_file, run
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import EVENTS
 from ipttctl.frames.reader import FrameReader
-from ipttctl.recordings import extra, query
+from ipttctl.recordings import extra, query, statements
 from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.reader import Events, Recording, Stories
 from ipttctl.recordings.ready import READY
@@ -215,12 +216,67 @@ def test_queries_reach_nothing_else(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert run(["query", f"{statement} -- stories", str(recording)]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("ipttctl: the query fails: ")
-    assert len(captured.err.splitlines()) == 1
+    # most of them are no questions, but DuckDB is not to do them in any case
+    for refused in ("ipttctl: the query ", "ipttctl: the query fails: "):
+        assert run(["query", f"{statement} -- stories", str(recording)]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith(refused)
+        assert len(captured.err.splitlines()) == 1
+        monkeypatch.setattr(statements, "_ANSWERED", frozenset(duckdb.StatementType.__members__))
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("", "the query is empty; write one"),
+        (" ; -- SELECT 1", "the query is empty; write one"),
+        ("SELECT 1; SELECT 2", "the query has 2 statements; write one"),
+        ("BEGIN", "is a statement of kind TRANSACTION, which asks nothing; write one"),
+        ("VACUUM", "is a statement of kind VACUUM"),
+        ("DROP VIEW stories", "is a statement of kind DROP"),
+        ("CREATE TABLE stories AS SELECT 1", "is a statement of kind CREATE"),
+        ("SELECT * FROM nonsense", "the views are events, stories, steps, drops, links, hosts"),
+        ("SELECT", "the query fails: Parser Error"),
+    ],
+)
+def test_what_is_no_question_is_one_sentence(
+    statement: str, said: str, capsys: pytest.CaptureFixture[str], recording: Path
+) -> None:
+    # this one is not read for it, where the statement alone tells
+    path = recording if "nonsense" in statement else Path("/nowhere")
+    assert run(["query", statement, str(path)]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT count(*) FROM stories;",
+        "WITH a AS (FROM stories) SELECT 1 FROM a",
+        "FROM stories",
+        "TABLE stories",
+        "DESCRIBE stories",
+        "SUMMARIZE stories",
+        "EXPLAIN FROM stories",
+        "PIVOT stories ON dropped USING count(*) GROUP BY run",
+        "VALUES (1)",
+    ],
+)
+def test_all_kinds_of_questions_have_an_answer(statement: str, ask: Any) -> None:
+    assert ask(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SHOW TABLES", " /* all */ show tables -- here", "SELECT view_name AS name FROM duckdb_views()"],
+)
+def test_the_views_are_listed(statement: str, ask: Any) -> None:
+    assert {one["name"] for one in ask(statement)} >= TABLES.keys()
 
 
 def test_a_query_that_needs_more_memory_writes_nothing(

@@ -452,7 +452,7 @@ def test_a_query_of_the_hub_reaches_nothing_else(
         "SET enable_external_access = true",
     ):
         assert run(["query", "--hub", statement, settings]) == 2
-        assert "the query fails" in capsys.readouterr().err
+        assert "ipttctl: the query " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

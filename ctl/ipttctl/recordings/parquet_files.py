@@ -14,6 +14,7 @@ from ipttctl.errors import os_reason
 from ipttctl.recordings.columns import SCHEMA
 from ipttctl.recordings.extra import arrow, dataset, parquet
 from ipttctl.recordings.reader import opened
+from ipttctl.recordings.runs import Run
 from ipttctl.recordings.table_maker import schema
 from ipttctl.recordings.writer import RecordingError
 
@@ -45,6 +46,25 @@ def scanned(path: Path, table: str) -> Any:
         raise RecordingError(f"{path}: {os_reason(error)}") from error
     except (pa.ArrowException, KeyError) as error:
         raise RecordingError(f"{path} is no table of ipttctl") from error
+
+
+def runs_in(directory: Path) -> list[Run]:
+    """The runs that a directory of tables has something of.
+
+    Raises:
+        RecordingError: it has no table of hosts.
+    """
+    pa = arrow()
+    path = directory / "hosts.parquet"
+    table = scanned(path, "hosts")
+    try:
+        found = table.to_table(columns=["host", "boot_id", "run", "began", "ended"])
+        times = [found.column(name).cast(pa.int64()).to_pylist() for name in ("began", "ended")]
+        where = [found.column(name).to_pylist() for name in ("host", "boot_id", "run")]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RecordingError(f"{path} is no table of ipttctl") from error
+    # of others was heard only
+    return [Run(*one) for one in zip(*where, *times, strict=True) if None not in one[3:]]
 
 
 def together(scans: Sequence[Any], made: Any) -> Any:

@@ -13,9 +13,10 @@ from ipttctl.errors import UsageError, os_reason
 from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.extra import arrow, parquet
 from ipttctl.recordings.new_file import check_target, new_files
-from ipttctl.recordings.parquet_files import scanned, together
+from ipttctl.recordings.parquet_files import runs_in, scanned, together
 from ipttctl.recordings.reader import Events, Recording, Stories
 from ipttctl.recordings.rows import Row
+from ipttctl.recordings.runs import ENDLESS, Run, Runs
 from ipttctl.recordings.table_maker import OF_STORIES, Sink, TableMaker, schema
 from ipttctl.recordings.writer import RecordingError
 
@@ -32,12 +33,17 @@ def tables_of(
 
     Raises:
         RecordingError: one of them is neither.
+        UsageError: two of them have the same.
     """
     names = frozenset(wanted)
     scans: dict[str, list[Any]] = {name: [] for name in names}
     recordings = []
+    paths = list(paths)
+    runs = Runs()
     for path in paths:
         if path.is_dir():
+            if len(paths) > 1:
+                runs.add(path, runs_in(path))
             for name in names:
                 scans[name].append(scanned(path / f"{name}.parquet", name))
         else:
@@ -46,6 +52,8 @@ def tables_of(
     def write(sink: Sink, names: frozenset[str]) -> None:
         for path in recordings:
             recording = Recording.open(path)
+            head = recording.head
+            runs.add(path, [Run(head.host, head.boot, head.run, head.time, ENDLESS)])
             write_tables(recording, sink, names)
             for sentence in recording.damage.sentences(path):
                 tell(sentence)

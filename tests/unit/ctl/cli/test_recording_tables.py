@@ -273,7 +273,11 @@ def test_all_kinds_of_questions_have_an_answer(statement: str, ask: Any) -> None
 
 @pytest.mark.parametrize(
     "statement",
-    ["SHOW TABLES", " /* all */ show tables -- here", "SELECT view_name AS name FROM duckdb_views()"],
+    [
+        "SHOW TABLES",
+        " /* all */ show tables -- here",
+        "SELECT view_name AS name FROM duckdb_views()",
+    ],
 )
 def test_the_views_are_listed(statement: str, ask: Any) -> None:
     assert {one["name"] for one in ask(statement)} >= TABLES.keys()
@@ -369,10 +373,31 @@ def test_several_recordings_are_asked_together(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
-    shutil.copy(recording, other)
+    items = Recording.open(recording).items(stories=True, events=False)
+    stories = [story for one in items if isinstance(one, Stories) for story in one.objects]
+    _forged(other, [json.dumps(one) for one in stories])
+    made = tmp_path / "tables"
+    assert run(["export", str(other), "--parquet", str(made)]) == 0
+    capsys.readouterr()
     statement = "SELECT count(*) AS n FROM stories"
-    assert run(["query", statement, str(recording), str(other), "-o", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"n": 8}
+    for source in (other, made):
+        assert run(["query", statement, str(recording), str(source), "-o", "json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"n": 8}
+
+
+def test_nothing_counts_twice(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, made = tmp_path / "copy", tmp_path / "tables"
+    shutil.copy(recording, copy)
+    assert run(["export", str(recording), "--parquet", str(made)]) == 0
+    capsys.readouterr()
+    for other in (recording, copy, made):
+        for pair in ([recording, other], [other, recording], [other, other]):
+            assert run(["query", "--ends", *map(str, pair)]) == 2
+            captured = capsys.readouterr()
+            assert captured.out == ""
+            assert re.search(r"both have run \w+ of host .*; ask one of them$", captured.err)
 
 
 @pytest.mark.parametrize(

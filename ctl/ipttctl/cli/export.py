@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ipttctl.cli.file_names import file_named
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.kept_options import KeptFile, KeptOptions, KeptSinceOption
 from ipttctl.cli.packets_file import check_packets, write_packets
@@ -29,7 +30,10 @@ def export(
     parquet: Annotated[
         Path | None,
         typer.Option(
-            "--parquet", metavar="DIR", help="a file of Parquet for each table, in this directory"
+            "--parquet",
+            metavar="DIR",
+            parser=file_named,
+            help="a file of Parquet for each table, in this directory",
         ),
     ] = None,
     pcapng: Annotated[
@@ -37,6 +41,7 @@ def export(
         typer.Option(
             "--pcapng",
             metavar="FILE",
+            parser=file_named,
             help="the packets, each with its story as a comment, for Wireshark and tshark",
         ),
     ] = None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ipttctl.cli.durations import seconds
+from ipttctl.cli.file_names import file_named
 from ipttctl.cli.hub_options import WAIT_HELP, asking, check_wait, chosen_hosts
 from ipttctl.cli.sizes import parse_size
 from ipttctl.errors import UsageError
@@ -31,7 +32,8 @@ SINCE: Final = "1h"
 """The time from which on the hub is read, unless it is said."""
 
 KeptFile = Annotated[
-    Path | None, typer.Argument(metavar="[FILE]", help="a recording of `ipttctl record`")
+    Path | None,
+    typer.Argument(metavar="[FILE]", parser=file_named, help="a recording of `ipttctl record`"),
 ]
 KeptSinceOption = Annotated[
     str | None,

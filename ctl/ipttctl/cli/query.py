@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ipttctl.cli.durations import seconds
+from ipttctl.cli.file_names import file_named
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.kept_options import LONGEST, SINCE, KeptOptions
 from ipttctl.cli.printing import lines, note
@@ -119,11 +119,11 @@ def query(
         raise UsageError("nothing is asked", "ipttctl query 'SELECT ...' FILE...")
     # what cannot be asked is told before recordings are read, which takes long
     check_statement(statement)
-    names = named_in(statement)
+    names, paths = named_in(statement), [file_named(one) for one in files]
     if kept.hub:
         tables = in_memory(kept.writer(files, since, note), names)
-    elif files:
-        tables = tables_of(map(Path, files), names, note)
+    elif paths:
+        tables = tables_of(paths, names, note)
     else:
         raise UsageError("no recording is given", "ipttctl query 'SELECT ...' FILE...")
     if lists_views(statement):

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ipttctl.cli.file_names import file_named
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.printing import note
 from ipttctl.cli.record_rulesets import RecordedRulesets
@@ -61,7 +62,9 @@ StopAfterOption = Annotated[
 @grouped
 def record(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="the recording to make")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", parser=file_named, help="the recording to make")
+    ],
     expression: FilterArgument = None,
     address: AddressOption = None,
     protocol: ProtocolOption = "any",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -408,6 +409,14 @@ def test_nothing_counts_twice(
         (["query", "SELECT 1", "x", "--since", "1h"], "is of ready queries"),
         (["query", "--ends", "x", "--since", "soon"], "is not a time"),
         (["export", "x"], "nothing is to be made"),
+        (["query", "SELECT 1", ""], "the name of a file is empty"),
+        (["query", "SELECT 1", "x", ""], "the name of a file is empty"),
+        (["query", "--ends", ""], "the name of a file is empty"),
+        (["show", ""], "the name of a file is empty"),
+        (["record", ""], "the name of a file is empty"),
+        (["export", "", "--parquet", "x"], "the name of a file is empty"),
+        (["export", "x", "--parquet", ""], "the name of a file is empty"),
+        (["export", "x", "--pcapng", ""], "the name of a file is empty"),
     ],
 )
 def test_command_lines_without_sense(
@@ -415,6 +424,29 @@ def test_command_lines_without_sense(
 ) -> None:
     assert run(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["show"], ["query", "--ends"], ["export", "--parquet", "x"], ["show", "--rulesets"]],
+)
+def test_what_may_not_be_read_is_not_the_command_lines_fault(
+    arguments: list[str],
+    recording: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(path: Any, *more: Any, **others: Any) -> int:
+        if path == recording:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *more, **others)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", refused)
+    # root may read all
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert run([*arguments, str(recording)]) == 1
+    assert capsys.readouterr().err == f"ipttctl: {recording}: Permission denied\n"
 
 
 @pytest.mark.parametrize("missing", ["pyarrow", "duckdb"])

@@ -18,11 +18,13 @@ from ipttctl.events.records import EventRecord
 from ipttctl.frames.head import FrameError
 from ipttctl.recordings.values import from_object, member, to_object
 from ipttctl.show.rule import Rule
+from ipttctl.show.story_rules import MAYBE_RULES
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.steps import OF_RULES
 from ipttctl.system.namespace_names import NameAt
 from ipttctl.system.peers import Device, Peer
 from ipttctl.system.who import Participant, Receiver, Sending
+from ipttproto import Kind
 
 OF_RULE: Final = {
     **dict.fromkeys(("netns_cookie", "netns", "table_handle", "rule_handle"), int),
@@ -30,6 +32,11 @@ OF_RULE: Final = {
     **dict.fromkeys(("table", "chain", "target"), bytes),
 }
 """The members of an event that say which rule it is of, with their types."""
+
+_NAMING: Final = frozenset({Kind.RULE, Kind.CHAIN_RULE}) | MAYBE_RULES
+"""Kinds of events that are of a rule, or may be."""
+
+_LACKING: Final = Rule(None, "the recording lacks it")
 
 _RULE_KEY: Final = attrgetter(*OF_RULE)
 _MOST_WRITTEN: Final = 1 << 17
@@ -125,6 +132,9 @@ class Answers:
         self._at: defaultdict[Hashable, list[tuple[int, int, Any]]] = defaultdict(list)
         self._unsorted: set[Hashable] = set()
         self._count = 0
+        self._has_rules = False
+        self.whole = True
+        """Whether the recording was read from its beginning to its end."""
 
     def take(self, value: dict[str, Any]) -> None:
         """Take an object of a recording; those that are not about names are passed over.
@@ -171,8 +181,19 @@ class Answers:
         ]
 
     def rules(self, records: Sequence[EventRecord]) -> Sequence[Rule | None]:
-        """The rules of events."""
-        return [self._of.get(_RULE_KEY(record)) for record in records]
+        """The rules of events.
+
+        An event of no rule was recorded with that for an answer; where there is none it is missing.
+        """
+        return [self._rule(record) for record in records]
+
+    def _rule(self, record: EventRecord) -> Rule | None:
+        key = _RULE_KEY(record)
+        if key in self._of:
+            found: Rule | None = self._of[key]
+            return found
+        lacks = record.kind in _NAMING and (self._has_rules or not self.whole)
+        return _LACKING if lacks else None
 
     def _socket(self, inode: int, moment: int, uid: int | None) -> Receiver | None:
         found: Receiver | None = self._latest(("socket", inode, uid), moment)
@@ -204,6 +225,7 @@ class Answers:
     def _take_rule(self, value: dict[str, Any]) -> None:
         key = tuple(member(kind, value, name) for name, kind in OF_RULE.items())
         rule = _or_none(Rule, value, "rule")
+        self._has_rules = True
         before = self._of.get(key)
         # a text may come late, but it does not go
         if before is None or before.text is None or (rule and rule.text is not None):

@@ -158,6 +158,7 @@ class Recording:
         if begin is None or first is None:
             raise RecordingError(f"{path} is no recording, or its beginning is damaged")
         damage.finished = bool(end)
+        answers.whole = damage.finished and not damage.frames
         found = cls(path, begin, first, end, answers, lost, damage, later)
         found.check()
         return found

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from ipttctl.cli import run
 from ipttctl.cli.record_view import Recorded
 from ipttctl.errors import IpttctlError
+from ipttctl.frames.codec import encode
+from ipttctl.frames.head import RULESETS
+from ipttctl.frames.reader import FrameReader
 from ipttctl.link.losses import Losses
 from ipttctl.link.model import Link
 from ipttctl.recordings.reader import Recording
@@ -221,6 +224,29 @@ def test_a_recording_without_its_end_is_shown(
     captured = capsys.readouterr()
     assert "dropped by filter DOCKER-USER 1" in captured.out
     assert "was not finished" in captured.err
+
+
+def test_rules_that_damage_took_are_told(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with recording.open("rb") as file:
+        frames = [encode(head, body) for head, body in FrameReader(file)]
+        file.seek(0)
+        kinds = [head.kind for head, _ in FrameReader(file)]
+    hurt = [
+        frame[:-1] + bytes([frame[-1] ^ 1]) if kind == RULESETS else frame
+        for kind, frame in zip(kinds, frames, strict=True)
+    ]
+    assert kinds.count(RULESETS)
+    recording.write_bytes(b"".join(hurt))
+    assert run(["show", str(recording), "--lines", "-o", "json"]) == 0
+    captured = capsys.readouterr()
+    assert "damaged frame" in captured.err
+    events = [json.loads(line) for line in captured.out.splitlines()][1:]
+    notes = {one["kind"]: one["rule_note"] for one in events}
+    assert notes["rule"] == "the recording lacks it"
+    assert run(["show", str(recording)]) == 0
+    assert "(rule uncertain: the recording lacks it)" in capsys.readouterr().out
 
 
 @settings(

@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ipttctl.events.records import EventRecord
 from ipttctl.frames.head import FrameError
-from ipttctl.recordings.answers import Answers
+from ipttctl.recordings.answers import Answers, Recorder
 from ipttctl.recordings.values import from_object, to_object
+from ipttctl.show.rule import Rule
+from ipttctl.show.story_words import StorySources
 from ipttctl.system.containers import Container
 from ipttctl.system.peers import Peer
+from ipttproto import Kind
+from tests.unit.ctl.stories.packets import records
+from tests.unit.ctl.support import event
 
 
 def netns(moment: int, name: str | None) -> dict[str, Any]:
@@ -55,3 +62,37 @@ def test_a_peer_of_an_older_recording_has_no_container() -> None:
     del recorded["device"]
     with pytest.raises(FrameError, match="device"):
         from_object(Peer, recorded)
+
+
+def test_a_rule_that_is_missing_is_told_and_one_that_is_none_is_not() -> None:
+    kinds = (
+        Kind.RULE,
+        Kind.CHAIN_RULE,
+        Kind.RETURN,
+        Kind.POLICY,
+        Kind.CHAIN_END,
+        Kind.CHAIN_POLICY,
+    )
+    events = records([event(kind=kind, rulenum=number) for number, kind in enumerate(kinds)])
+    written: list[dict[str, Any]] = []
+
+    def rules(asked: Sequence[EventRecord]) -> list[Rule | None]:
+        return [Rule("-j DROP") if one.kind == Kind.RULE else None for one in asked]
+
+    host = Recorder(StorySources(rules=rules), written.append, written.append)
+    assert host.sources.rules
+    live = host.sources.rules(events)
+    answers = Answers()
+    # nobody asked for rules
+    assert answers.rules(events) == [None] * len(kinds)
+    # whoever asked has lost the answers
+    answers.whole = False
+    lost = answers.rules(events)
+    assert [rule and rule.why for rule in lost] == [*["the recording lacks it"] * 4, None, None]
+    answers.whole = True
+    for value in written:
+        answers.take(value)
+    assert answers.rules(events) == live
+    [other] = records([event(kind=Kind.RULE, rulenum=77)])
+    [found] = answers.rules([other])
+    assert str(found) == "rule uncertain (the recording lacks it)"

@@ -16,6 +16,7 @@ from ipttctl.frames.bodies import MOST_OBJECTS
 from ipttctl.frames.codec import MOST_BODY
 from ipttctl.recordings.reader import Due, Events, Recording, Stories
 from ipttctl.recordings.writer import LEAST_SIZE, VERSION, RecordingError, RecordingWriter
+from ipttctl.stories.gaps import Gap
 from ipttproto import EventBatch, parse_batch
 from tests.unit.ctl.support import batch_payload, event
 
@@ -71,15 +72,15 @@ def test_what_happened_comes_in_order(tmp_path: Path) -> None:
         writer.seen_until(90)
         writer.write_events([noise(chance, 5000, 0), noise(chance, 5000, 5000)])
         writer.due(100)
+        writer.lost_within(Gap(95, 120))
         writer.write_events([noise(chance, 1, 10_000)])
         writer.end({"about": "end"})
     shown = [
-        (item.moment if isinstance(item, Due) else (len(item.batches[0]), item.due))
+        (len(item.batches[0]), item.due) if isinstance(item, Events) else item
         for item in Recording.open(path).items()
-        if not isinstance(item, Stories)
     ]
     # those that were too many for one frame are two
-    assert shown == [(5000, 90), (5000, 90), 100, (1, 100)]
+    assert shown == [(5000, 90), (5000, 90), Due(100), Gap(95, 120), (1, 100)]
 
 
 def test_what_no_frame_has_room_for_does_not_end_the_recording(tmp_path: Path) -> None:

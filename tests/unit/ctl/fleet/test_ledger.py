@@ -206,10 +206,17 @@ async def overflow_by_itself(agent: Agent) -> None:
     """Have an agent fill its stream with frames of an item, of which the first is lost too."""
     for _ in range(5):
         agent.spool.put(EVENTS, 1, {}, os.urandom(900_000))
-    await until(lambda: agent.publisher.idle and agent.ledger.lost)
+    await until(lambda: agent.publisher.idle)
+    agent.publisher.connected()
+    await until(lambda: agent.ledger.lost)
 
 
-def test_what_was_said_before_a_kill_is_not_said_again(place: Place) -> None:
+def test_what_was_said_before_a_kill_is_not_said_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what a look in between finds, the next frame says
+    monkeypatch.setattr("ipttctl.fleet.publisher._LOOK", 60)
+
     async def run() -> None:
         await place.run(40)
         note = b""
@@ -232,7 +239,12 @@ def test_what_was_said_before_a_kill_is_not_said_again(place: Place) -> None:
     asyncio.run(run())
 
 
-def test_what_was_not_said_before_a_kill_is_said_by_the_next(place: Place) -> None:
+def test_what_was_not_said_before_a_kill_is_said_by_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what a look in between finds, the next frame says
+    monkeypatch.setattr("ipttctl.fleet.publisher._LOOK", 60)
+
     async def run() -> None:
         await place.run(40)
         note = b""

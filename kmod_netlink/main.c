@@ -33,6 +33,7 @@
  * filter.c	filters on packets whose data begins elsewhere
  * nested.c	walks inside walks
  * spine.c	the spine hook: links at the functions of netfilter's hooks
+ * spine_follow.c	packets that come to these hooks
  * spine_walk.c	packets on their way from function to function
  * spine_packet.c	the description of what functions change in a packet
  * hook_names.c	names of these functions

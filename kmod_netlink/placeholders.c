@@ -21,7 +21,7 @@
 #include "link.h"
 #include "placeholders.h"
 #include "queues.h"
-#include "spine_walk.h"
+#include "spine_follow.h"
 
 /* A namespace that has not what is wanted is looked at again after so many seconds. */
 #define PATIENCE (10 * HZ)

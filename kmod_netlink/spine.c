@@ -15,7 +15,7 @@
 #include "placeholders.h"
 #include "spine.h"
 #include "spine_packet.h"
-#include "spine_walk.h"
+#include "spine_follow.h"
 
 static void spine_watched(bool all)
 {

@@ -4,34 +4,29 @@
 
 #include <linux/netfilter.h>
 
-#include "function.h"
-#include "netns_place.h"
+#include "placeholders.h"
 
-struct ipttrace_sets;
+struct ipttrace_selection;
 
-/* No family has so many hooks. */
-#define IPTTRACE_SPINE_HOOKS 8
+int ipttrace_spine_walk(const struct ipttrace_selection *selection,
+			struct sk_buff *skb, struct nf_hook_state *state,
+			const struct nf_hook_entries *entries, unsigned int i,
+			unsigned long sp, unsigned long bp);
 
-/**
- * struct ipttrace_spine_place - the place of a spine link
- * @netns: its network namespace, or all; the first member
- * @hooks: by family, a bit for each hook that the link is at
- * @hooknum: number of its only hook, or -1 for all of its family
- *
- * Owned by the link; constant but for @netns.
+/*
+ * The number of functions of a hook from @from up to @to, placeholders apart. Inline: the handler
+ * of ftrace asks too.
  */
-struct ipttrace_spine_place {
-	struct ipttrace_netns_place netns;
-	u8 hooks[NFPROTO_NUMPROTO];
-	int hooknum;
-};
+static __always_inline unsigned int
+ipttrace_spine_count(const struct nf_hook_entries *entries, unsigned int from,
+		     unsigned int to)
+{
+	unsigned int count = 0;
 
-/* nf_hook_slow() alone: one function, of one watch. */
-#define IPTTRACE_SPINE_FUNCTIONS 1
-
-extern struct ipttrace_function
-	ipttrace_spine_functions[IPTTRACE_SPINE_FUNCTIONS];
-
-struct ipttrace_sets *ipttrace_spine_publish(struct ipttrace_sets *sets);
+	for (; from < to; from++)
+		count += READ_ONCE(entries->hooks[from].hook) !=
+			 ipttrace_placeholder;
+	return count;
+}
 
 #endif /* _IPTTRACE_SPINE_WALK_H */

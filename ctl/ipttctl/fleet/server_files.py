@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 import re
+import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import nkeys
 
 from ipttctl.errors import os_reason
 from ipttctl.fleet.config import LeafOptions
 from ipttctl.fleet.explain import Mistake
-
-if TYPE_CHECKING:
-    import ssl
 
 _GROUP_AND_OTHERS: Final = 0o077
 _LONGEST: Final = 1 << 20
@@ -81,8 +79,6 @@ def read_file(name: str, file: str, *, private: bool) -> bytes | Mistake:
 
 def mistakes_of_authorities(name: str, file: str) -> Iterator[Mistake]:
     """A mistake if a file, which a key ``name`` names, has no certificate."""
-    import ssl  # noqa: PLC0415  # 10 ms, and few have any
-
     try:
         _context().load_verify_locations(file)
     except (ssl.SSLError, OSError):
@@ -90,8 +86,6 @@ def mistakes_of_authorities(name: str, file: str) -> Iterator[Mistake]:
 
 
 def _mistakes_of_pair(certificate: str, key: str) -> Iterator[Mistake]:
-    import ssl  # noqa: PLC0415  # see above
-
     without = [*mistakes_of_authorities("certificate", certificate)]
     yield from without
     try:
@@ -105,8 +99,6 @@ def _mistakes_of_pair(certificate: str, key: str) -> Iterator[Mistake]:
 
 
 def _context() -> ssl.SSLContext:
-    import ssl  # noqa: PLC0415  # see above
-
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

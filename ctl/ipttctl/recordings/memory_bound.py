@@ -15,7 +15,7 @@ MOST: Final = 4 << 30
 """Bytes that a query may take."""
 
 ASK_LESS: Final = "ask for fewer rows or columns, or for parts one by one"
-"""What helps if a query needs too much."""
+"""The remedy of a query that needs too much."""
 
 _DATA: Final = 5
 """The place of data and stacks in /proc/self/statm, in pages."""

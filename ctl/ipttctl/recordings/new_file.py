@@ -19,7 +19,7 @@ _MODE: Final = 0o600
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What file systems without hard links answer, such as those of memory sticks."""
+"""Errors of file systems without hard links, such as those of memory sticks."""
 
 
 def check_target(path: Path, *, replace: bool, read: Path | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from ipttctl.recordings.extra import duckdb
 from ipttctl.recordings.interruptible import interruptible
-from ipttctl.recordings.statements import check_statement, refused
+from ipttctl.recordings.statements import refused
 
 _CONFIG: Final = {
     # what does not fit would be written to the current directory, for everybody to read; this one
@@ -68,11 +68,12 @@ class Database:
     def ask(self, statement: str) -> Answer:
         """The answer to a statement, as far as its first rows, or all that had to be read for them.
 
+        ``check_statement`` has passed it.
+
         Raises:
-            UsageError: the statement cannot be asked, or DuckDB refuses it.
+            UsageError: DuckDB refuses it.
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
-        check_statement(statement)
         columns, first = self._call(lambda: self._begin(statement))
         return Answer(columns, self._blocks(first))
 

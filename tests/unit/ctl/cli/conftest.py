@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A module in user space that command lines find, and programs that need no kernel."""
+"""A module in user space that command lines find, programs that need no kernel, recordings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from ipttctl.rules import backends
 from ipttctl.rules.backends import Holders
 from ipttctl.system import netns
 from ipttproto import Command, Slot
+from tests.unit.ctl.cli.captures import with_bytes, write_capture
+from tests.unit.ctl.stories.packets import to_docker
 from tests.unit.ctl.support import FakeModule, link
 
 
@@ -64,3 +67,9 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(trace_programs, "load_trace_programs", load)
     return asked
+
+
+@pytest.fixture
+def captured(tmp_path: Path) -> Path:
+    """A recording with bytes of packets."""
+    return write_capture(tmp_path / "captured", with_bytes(to_docker()))

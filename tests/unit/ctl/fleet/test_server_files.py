@@ -39,7 +39,7 @@ def agent_file(directory: Path, more: str, url: str = "nats://127.0.0.1:4222") -
 
 
 def refused(directory: Path, more: str, url: str = "nats://127.0.0.1:4222") -> str:
-    """What is said of the files of a configuration."""
+    """The mistakes in the files of a configuration, as they are said."""
     file = agent_file(directory, more, url)
     with pytest.raises(UsageError) as caught:
         read_config(file)

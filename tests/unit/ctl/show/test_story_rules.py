@@ -52,7 +52,7 @@ def at_filter(fill: Callable[[Traveller], None], verdict: Verdict = Verdict.DROP
 
 
 def of_all(kind: Kind, chain: str, number: int) -> Callable[[Traveller], None]:
-    """What the kernel calls the policy or the end of a chain."""
+    """An event that the kernel calls the policy or the end of a chain."""
     return lambda packet: packet.legacy(kind, "filter", chain, number)
 
 

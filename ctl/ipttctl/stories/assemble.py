@@ -139,7 +139,7 @@ class StoryAssembler:
         """Take in that events were lost: stories of packets that were on their way say so."""
         oldest = next(iter(self._roots.values()), None)
         began = min(oldest.entries.times, default=0) if oldest else gap.since
-        self._gaps.forget(min(began, gap.since))
+        self._gaps.forget(min(began, gap.since) - self._settle)
         self._gaps.add(gap)
 
     def due(self, now: int) -> list[Story]:
@@ -300,7 +300,7 @@ class StoryAssembler:
         return [told[copy.number] for copy in root.copies if copy.number in told]
 
     def _lost_some(self, tree: list[_Packet], closing: StoryClosing) -> bool:
-        """Whether events were lost between the first event of a packet and its end."""
+        """Whether events were lost on a packet's way, as seen, or shortly before."""
         times = [time for packet in tree for time in packet.entries.times]
         if not self._gaps or not times:
             return False
@@ -310,7 +310,7 @@ class StoryAssembler:
         elif not all(packet.final for packet in tree):
             # more might have been heard of it
             ended += self._settle
-        return self._gaps.within(min(times), ended)
+        return self._gaps.within(min(times) - self._settle, ended)
 
 
 def _pass_on_headers(packet: _Packet) -> None:

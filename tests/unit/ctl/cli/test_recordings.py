@@ -25,10 +25,11 @@ from ipttctl.link.model import Link
 from ipttctl.recordings.reader import Recording
 from ipttctl.recordings.tables import tables_of
 from ipttctl.recordings.writer import VERSION, RecordingWriter
+from ipttctl.stories.assemble import SETTLE
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Command, Kind, parse_batch
-from tests.unit.ctl.cli.test_trace_stories import message, when_traced
-from tests.unit.ctl.stories.packets import Traveller, flood, to_docker
+from tests.unit.ctl.cli.test_trace_stories import delivered, message, when_traced
+from tests.unit.ctl.stories.packets import START, Traveller, flood, to_docker
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
@@ -85,6 +86,31 @@ def test_stories_are_shown_as_the_trace_had(
     assert len(shown.out.splitlines()) >= 1
     if "-c" not in options:
         assert totals(shown.err) == totals(live.err)
+
+
+def test_losses_are_shown_in_the_stories_that_they_were_in(
+    module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file.ipr"
+    first = delivered(20)
+    others = [Traveller(20 + place, START + 2 * place * SETTLE) for place in (1, 2)]
+    for one in others:
+        one.received("eth0")
+        one.dropped(3, "udp_queue_rcv")
+    # the last three of the first one are lost
+    later = message(*others, sequence=len(first.events))
+    del first.events[-3:]
+    for command in (["trace", "-o", "json"], ["record", str(path)]):
+        when_traced(module, message(first), later)
+        assert run([*command, "-c", "3"]) == 0
+    live = capsys.readouterr().out
+    assert run(["show", str(path), "-o", "json"]) == 0
+    shown = capsys.readouterr().out
+    assert shown == live
+    told = [json.loads(line) for line in shown.splitlines()]
+    # the second one may have been on its way when they were lost
+    ends = {one["packet"]: one["end"]["events_lost"] for one in told if "end" in one}
+    assert ends == {20: True, 21: True, 22: False}
 
 
 @pytest.mark.parametrize("options", LINES, ids=" ".join)

@@ -45,10 +45,10 @@ def made(hook: int, **changes: Any) -> dict[str, Any]:
     return link(link=IDS[Hook(hook)], hook=hook, stats={}, **place[hook] | changes)
 
 
-def message(*packets: Traveller, of: int = IDS[Hook.SPINE]) -> bytes:
-    """The events of packets, seen by a link."""
+def message(*packets: Traveller, of: int = IDS[Hook.SPINE], sequence: int = 0) -> bytes:
+    """The events of packets, seen by a link; ``sequence`` is the number of the first."""
     events = [{**one, "link": of} for packet in packets for one in packet.events]
-    return events_message(sorted(events, key=lambda one: one["time"]))
+    return events_message(sorted(events, key=lambda one: one["time"]), sequence=sequence)
 
 
 def when_traced(module: FakeModule, *messages: bytes, last: int = Hook.TABLE) -> None:

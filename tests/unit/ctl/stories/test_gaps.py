@@ -39,7 +39,15 @@ def packet(number: int, start: int, *, ended: bool = True) -> Traveller:
 
 @pytest.mark.parametrize(
     ("since", "until", "lost"),
-    [(-9, -5, False), (-9, 2, True), (2, 2, True), (2, 90, True), (4, 90, False)],
+    [
+        (-9, 2, True),
+        (2, 2, True),
+        (2, 90, True),
+        (4, 90, False),
+        # what was seen first may not be its first event
+        (-9, -5, True),
+        (-9, -SETTLE // US, False),
+    ],
 )
 def test_only_packets_on_their_way_are_told_so(since: int, until: int, lost: bool) -> None:
     assembler = StoryAssembler()

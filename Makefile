@@ -24,6 +24,8 @@ TESTS ?= tests/kernel
 # All of them are worth a second guest, for a processor that would be idle in the end.
 SHARED_OUT = $(if $(filter-out tests/kernel,$(TESTS)),,--guests 2)
 TIMEOUT ?= 4800
+# When `make test-kernel` begins no further file of tests, in seconds since the epoch; it names those that are left.
+UNTIL ?=
 
 # Keep what tools leave behind out of the source directories.
 export PYTHONPYCACHEPREFIX := $(BUILD)/cache/python
@@ -72,7 +74,8 @@ test-unit: setup ## tests that need no kernel module
 
 .PHONY: test-kernel
 test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
-	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) $(SHARED_OUT) --timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
+	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) $(SHARED_OUT) $(UNTIL:%=--until %) \
+		--timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
 
 # The long runs: more kernels, debug kernels, the storm, measurements.
 include tests/long-runs.mk

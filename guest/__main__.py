@@ -20,7 +20,7 @@ from guest.errors import GuestError, KernelMissingError
 from guest.job import Job, Workspace
 from guest.kernel_list import ListedKernel
 from guest.machine import Machine
-from guest.matrix import failures, run_on_all, shared_out, table
+from guest.matrix import failures, not_begun, run_on_all, shared_out, table
 from guest.runner import run, shell
 
 _EXIT_USAGE = 2
@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         help="at most that many guests of each machine share the kernel test files (%(default)s)",
+    )
+    runner.add_argument(
+        "--until",
+        type=float,
+        help="when to begin no further file of tests, in seconds since the epoch: guests that "
+        "share them name those that are left",
     )
     runner.add_argument("--timeout", type=float, default=600, help="seconds (%(default)s)")
     runner.add_argument("--icount", action="store_true", help="a clock that counts instructions")
@@ -170,17 +176,16 @@ def _run(arguments: argparse.Namespace, workspace: Workspace) -> int:
     guests = min(arguments.guests, os.cpu_count() or 1)
     if len(machines) * guests == 1 and not selection.uncounted and not selection.left_out:
         return run(machines[0], job, workspace, _write_through, arguments.timeout)
+    assignments = shared_out(machines, job, workspace, guests)
     outcomes = [
         replace(outcome, counts=outcome.machine.kernel.name not in selection.uncounted)
-        for outcome in run_on_all(
-            shared_out(machines, job, workspace, guests), workspace, arguments.timeout
-        )
+        for outcome in run_on_all(assignments, workspace, arguments.timeout, arguments.until)
     ]
     print(table(outcomes))
     # at the very end: of a long log often only that is kept
     for line in failures(outcomes):
         print(line)
-    for sentence in selection.left_out:
+    for sentence in (*not_begun(assignments), *selection.left_out):
         print(sentence)
     decisive = [outcome for outcome in outcomes if outcome.counts]
     if any(outcome.error for outcome in decisive):

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,15 @@ from guest.errors import GuestError
 from guest.job import Job, Workspace, shared_directory
 from guest.machine import Machine
 from guest.runner import run
+
+CLOSED = "closed"
+"""The file in a shared directory from which on guests begin no further file of tests."""
+
+NOT_BEGUN = "not-begun"
+"""The file in a shared directory where guests list the files that they therefore did not begin."""
+
+LATE_COMERS = 300.0
+"""Seconds that the first guest of a machine has in any case, however late its turn came."""
 
 #: how the lines of pytest's summary begin that name tests
 _FAILURES = ("FAILED tests/", "ERROR tests/")
@@ -147,14 +157,44 @@ def _sharing(job: Job, share: Path, guests: int) -> Job:
     return replace(job, environment={**job.environment, **variables}, shared=(*job.shared, share))
 
 
+@contextmanager
+def _closing(share: Path | None, until: float | None) -> Iterator[None]:
+    """Have the guests of ``share`` begin no further file after ``until``, as ``time.time()``."""
+    if share is None or until is None:
+        yield
+        return
+    timer = threading.Timer(max(until - time.time(), LATE_COMERS), (share / CLOSED).touch)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def not_begun(assignments: Sequence[Assignment]) -> list[str]:
+    """A line for each machine whose guests had no time to begin all of their test files."""
+    lines = []
+    for machine, share in dict.fromkeys((one.machine, one.share) for one in assignments):
+        if share is not None and (share / NOT_BEGUN).exists():
+            files = " ".join((share / NOT_BEGUN).read_text().split())
+            lines.append(f"NOT RUN, as the time was up: {machine}: {files}")
+    return lines
+
+
 def run_on_all(
-    assignments: Sequence[Assignment], workspace: Workspace, timeout: float
+    assignments: Sequence[Assignment],
+    workspace: Workspace,
+    timeout: float,
+    until: float | None = None,
 ) -> list[Outcome]:
     """Run each job on its machine, with its name before the output; ``timeout`` is for each.
 
+    Guests that share a job begin no further file of tests once the time is ``until`` (seconds since
+    the epoch), but for the first ``LATE_COMERS`` seconds of a machine.
+
     A guest keeps one processor busy, however many CPUs it has. More guests than processors would
     only slow each other down, and tests have deadlines. There is no outcome of a guest that shares
-    a job of which another one has seen the end.
+    a job of which another one has seen the end, or whose time was up before its turn.
     """
     lock = threading.Lock()
     cancelled = threading.Event()
@@ -163,21 +203,23 @@ def run_on_all(
     ended: set[Path] = set()
 
     def on_one(assigned: Assignment, name: str) -> Outcome | None:
-        if assigned.share in ended:
+        share = assigned.share
+        if share is not None and (share in ended or (share / CLOSED).exists()):
             return None
         sink = PrefixedLines(f"{name:<{width}} | ", lock)
         start = time.monotonic()
         status: int | None = None
         error: GuestError | None = None
         try:
-            status = run(
-                assigned.machine, assigned.job, workspace, sink, timeout, cancelled=cancelled
-            )
+            with _closing(share, until):
+                status = run(
+                    assigned.machine, assigned.job, workspace, sink, timeout, cancelled=cancelled
+                )
         except GuestError as caught:
             error = caught
         else:
-            if assigned.share is not None:
-                ended.add(assigned.share)
+            if share is not None:
+                ended.add(share)
         sink.flush()
         last = sink.last
         if error is not None:

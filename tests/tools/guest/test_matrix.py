@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from guest.job import Job, Workspace
 from guest.kernels import Kernel
 from guest.machine import Machine
 from guest.matrix import (
+    CLOSED,
+    NOT_BEGUN,
     Outcome,
     PrefixedLines,
     failures,
+    not_begun,
     numbered,
     run_on_all,
     shared_out,
@@ -135,3 +139,39 @@ def test_a_job_that_is_not_shared_runs_once_on_each(
     outcomes = run_on_all(shared_out(machines, Job(("true",)), workspace, 1), workspace, 1)
     assert [outcome.machine for outcome in outcomes] == machines
     assert not (tmp_path / ".build").exists()
+
+
+def test_files_that_there_was_no_time_for_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(machine: Machine, job: Job, *_: Any, **__: Any) -> int:
+        del machine
+        share = Path(job.environment["IPTT_SHARED"])
+        # no timer has run: a machine has some time in any case
+        if not (share / NOT_BEGUN).exists():
+            deadline = time.monotonic() + 10
+            while not (share / CLOSED).exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            (share / NOT_BEGUN).write_text("tests/kernel/test_a.py\ntests/kernel/test_b.py")
+        return 0
+
+    monkeypatch.setattr("guest.matrix.run", run)
+    monkeypatch.setattr("guest.matrix.LATE_COMERS", 0.05)
+    workspace = Workspace(tmp_path, tmp_path / ".build", tmp_path)
+    assigned = shared_out([machine("6.1", 2)], Job(("true",)), workspace, 2)
+    run_on_all(assigned, workspace, 1, until=time.time() - 1)
+    assert not_begun(assigned) == [
+        "NOT RUN, as the time was up: 6.1/2: tests/kernel/test_a.py tests/kernel/test_b.py"
+    ]
+
+
+def test_nothing_is_closed_before_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("guest.matrix.run", lambda *_, **__: 0)
+    monkeypatch.setattr("guest.matrix.LATE_COMERS", 0.05)
+    workspace = Workspace(tmp_path, tmp_path / ".build", tmp_path)
+    assigned = shared_out([machine("6.1", 2)], Job(("true",)), workspace, 2)
+    run_on_all(assigned, workspace, 1, until=time.time() + 60)
+    run_on_all(assigned, workspace, 1)
+    assert not_begun(assigned) == []
+    assert all(one.share and not (one.share / CLOSED).exists() for one in assigned)

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from guest.matrix import CLOSED, NOT_BEGUN
 from tests.kernel.support.sharing import taken
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,6 +32,15 @@ def test_files_are_taken_as_they_come(tmp_path: Path) -> None:
     assert [test.nodeid for test in one] == ["a.py::test_1", "b.py::test_0", "b.py::test_1"]
     assert [test.nodeid for test in other] == ["d/a.py::test_1"]
     assert list(taken(TESTS, tmp_path)) == []
+
+
+def test_no_file_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
+    one, other = taken(TESTS, tmp_path), taken(TESTS, tmp_path)
+    next(one)
+    (tmp_path / CLOSED).touch()
+    assert [test.nodeid for test in one] == ["a.py::test_1"]
+    assert list(other) == []
+    assert (tmp_path / NOT_BEGUN).read_text().split() == ["d/a.py", "b.py"]
 
 
 CONFTEST = f"""

@@ -12,6 +12,8 @@ from ipttctl.errors import UsageError
 _E = TypeVar("_E", bound=enum.IntEnum)
 
 U32_MAX: Final = (1 << 32) - 1
+U64_MAX: Final = (1 << 64) - 1
+S64_MAX: Final = (1 << 63) - 1
 
 
 def decimal(text: str, maximum: int) -> int | None:

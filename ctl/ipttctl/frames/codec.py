@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ipttctl.frames.head import KINDS, MOST_HEAD, FrameError, FrameHead
+from ipttctl.frames.head import MOST_HEAD, FrameError, FrameHead
 
 MAGIC: Final = b"IPF\x01"
 """The first bytes of a frame, the last of them its version."""
@@ -68,17 +68,19 @@ def encode(head: FrameHead, body: bytes) -> bytes:
     return b"".join((header, _CHECK.pack(zlib.crc32(header)), first, stored))
 
 
-def decode(data: bytes | memoryview, kinds: Collection[str] = KINDS) -> tuple[FrameHead, bytes]:
+def decode(
+    data: bytes | memoryview, wanted: Callable[[FrameHead], bool] | None = None
+) -> tuple[FrameHead, bytes]:
     """Head and body of a frame, which is all of ``data``.
 
-    Nothing is allocated for lengths that the data only claim to have. Of other ``kinds`` the body
+    Nothing is allocated for lengths that the data only claim to have. A body that is not ``wanted``
     is empty: decompression takes most of the time.
 
     Raises:
         FrameError: the data are no frame, or a damaged one.
     """
     lengths, head, stored = _parts(data)
-    if head.kind not in kinds:
+    if wanted is not None and not wanted(head):
         return head, b""
     if not lengths.flags & _COMPRESSED:
         return head, bytes(stored)

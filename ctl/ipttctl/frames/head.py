@@ -17,8 +17,9 @@ EVENTS: Final = "events"
 STORIES: Final = "stories"
 RULESETS: Final = "rulesets"
 NAMES: Final = "names"
+DROPS: Final = "drops"
 
-KINDS: Final = frozenset({EVENTS, STORIES, RULESETS, NAMES})
+KINDS: Final = frozenset({EVENTS, STORIES, RULESETS, NAMES, DROPS})
 """Kinds of frames, by what their bodies hold."""
 
 MOST_HEAD: Final = 1 << 14

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 from ipttctl.frames.codec import HEADER_SIZE, MAGIC, decode, read_lengths
-from ipttctl.frames.head import KINDS, FrameError, FrameHead
+from ipttctl.frames.head import FrameError, FrameHead
 
 _SEARCHED: Final = 1 << 16
 """Bytes that are searched at a time for the next frame."""
@@ -22,10 +22,10 @@ class FrameReader:
     before it. Every byte is read once, whatever the file says.
     """
 
-    def __init__(self, file: BinaryIO, kinds: Collection[str] = KINDS) -> None:
-        """Read a file from where it is; bodies of other ``kinds`` are left out."""
+    def __init__(self, file: BinaryIO, wanted: Callable[[FrameHead], bool] | None = None) -> None:
+        """Read a file from where it is; bodies that are not ``wanted`` are left out."""
         self._file = file
-        self._kinds = kinds
+        self._wanted = wanted
         #: bytes that were read, and how many of them are done with
         self._read = b""
         self._done = 0
@@ -55,7 +55,7 @@ class FrameReader:
             frame = self._next(lengths.frame)
             self._done += lengths.frame
             try:
-                yield decode(frame, self._kinds)
+                yield decode(frame, self._wanted)
             except FrameError:
                 self._pass_over(lengths.frame)
 

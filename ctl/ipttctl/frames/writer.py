@@ -25,6 +25,10 @@ class FrameNumbers:
     _next: Counter[str] = field(default_factory=Counter)
     _lost: dict[str, Counter[str]] = field(default_factory=dict)
 
+    def next(self, kind: str) -> int:
+        """The number of the next item of a kind."""
+        return self._next[kind]
+
     def head(self, kind: str, count: int, form: Mapping[str, int]) -> FrameHead:
         """The head of the next frame of a kind, with ``count`` items; ``form`` is its format."""
         sequence = self._next[kind]

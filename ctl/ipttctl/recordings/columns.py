@@ -37,11 +37,13 @@ def _namespace(which: str) -> tuple[Column, ...]:
     )
 
 
-_WHERE: Final = (
+WHERE: Final = (
     Column("host", TEXT, "name of the host that recorded"),
     Column("boot_id", TEXT, "id of the boot of its kernel"),
     Column("run", TEXT, "id of the process that recorded"),
 )
+"""The columns that each table has first."""
+
 _ENDS: Final = (
     Column("family", NUMBER, "4 or 6, null for what is not IP"),
     Column("protocol", TEXT, "transport protocol, such as tcp"),
@@ -71,7 +73,7 @@ _SENDER: Final = (
 
 TABLES: Final[dict[str, tuple[Column, ...]]] = {
     "events": (
-        *_WHERE,
+        *WHERE,
         Column("time", TIME, "time of the event"),
         Column("monotonic_ns", NUMBER, "the same on the host's CLOCK_MONOTONIC, in ns"),
         Column("cpu", NUMBER, "CPU of the event"),
@@ -97,7 +99,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("payload", BYTES, "bytes that a program added to the event"),
     ),
     "stories": (
-        *_WHERE,
+        *WHERE,
         Column("story", NUMBER, "number of the story in the recording"),
         Column("branch_of", NUMBER, "story of the packet that this one is a copy or part of"),
         Column("packet", UNSIGNED, "number of the packet"),
@@ -117,7 +119,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("steps", NUMBER, "number of steps"),
     ),
     "steps": (
-        *_WHERE,
+        *WHERE,
         Column("story", NUMBER, "story of the step"),
         Column("step", NUMBER, "number of the step in its story, from 0"),
         Column(
@@ -137,7 +139,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("changes", TEXT, "changes of the packet, as FIELD BEFORE > AFTER, with semicolons"),
     ),
     "drops": (
-        *_WHERE,
+        *WHERE,
         Column("story", NUMBER, "story of the packet"),
         Column("time", TIME, "time of the drop"),
         *_namespace("in which it was dropped"),
@@ -155,14 +157,14 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("drop_reason", TEXT, "the kernel's reason, such as NO_SOCKET"),
     ),
     "links": (
-        *_WHERE,
+        *WHERE,
         Column("link", NUMBER, "id of the link"),
         Column("name", TEXT, "its name, null for none"),
         Column("hook", TEXT, "its hook"),
         Column("generation", NUMBER, "generation of its programs when recording began"),
     ),
     "hosts": (
-        *_WHERE,
+        *WHERE,
         Column("module_version", TEXT, "version of the kernel module"),
         Column("fingerprint", TEXT, "fingerprint of the protocol"),
         Column("began", TIME, "time of the first frame"),

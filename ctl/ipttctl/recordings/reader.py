@@ -6,18 +6,21 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections import Counter
-from collections.abc import Collection, Iterator
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from ipttctl.errors import os_reason
 from ipttctl.frames.bodies import events_of, json_lines, json_of
-from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameError, FrameHead
+from ipttctl.frames.head import DROPS, EVENTS, NAMES, RULESETS, STORIES, FrameError, FrameHead
 from ipttctl.frames.reader import FrameReader
 from ipttctl.numbers import U32_MAX, counted
 from ipttctl.recordings.answers import Answers
+from ipttctl.recordings.drop_columns import Drops, drops_of
 from ipttctl.recordings.values import from_object, member
 from ipttctl.recordings.writer import VERSION, RecordingError
 from ipttctl.stories.gaps import Gap
@@ -72,7 +75,7 @@ class RecordedRuleset:
     why: str
 
 
-Item: TypeAlias = Events | Due | Gap | Stories
+Item: TypeAlias = Events | Due | Gap | Stories | Drops
 
 
 @dataclass
@@ -136,7 +139,7 @@ class Recording:
         damage = Damage()
         later: list[dict[str, Any]] = []
         with opened(path) as file:
-            for head, body in _frames(file, damage, {NAMES, RULESETS}):
+            for head, body in _frames(file, damage, _of_answers):
                 if first is not None and head.run != first.run:
                     damage.others += 1
                     continue
@@ -221,8 +224,8 @@ class Recording:
         kinds = {EVENTS: events, NAMES: events, STORIES: stories}
         wanted = {kind for kind, one in kinds.items() if one}
         with opened(self.path) as file:
-            for head, body in _frames(file, damage, wanted):
-                if head.run != self.head.run:
+            for head, body in _frames(file, damage, lambda head: head.kind in wanted):
+                if not self._has(head):
                     continue
                 if head.kind == EVENTS and events and head.count:
                     try:
@@ -230,10 +233,7 @@ class Recording:
                     except FrameError:
                         self.damage.note(head, body)
                 elif head.kind == STORIES and stories:
-                    try:
-                        yield Stories(json_lines(head, body))
-                    except FrameError:
-                        self.damage.note(head, body)
+                    yield from self._stories(head, body)
                 elif head.kind == NAMES and events and (b'"due"' in body or b'"gap"' in body):
                     for value in _objects(head, body, damage):
                         match value.get("about"):
@@ -242,11 +242,60 @@ class Recording:
                             case "gap":
                                 yield from _gap(value)
 
+    def dropped(self) -> Iterator[Stories | Drops]:
+        """The drops that the recording has in columns, and the stories of which it has not."""
+        kept, left = self._kept_drops()
+        if left:
+            with opened(self.path) as file:
+                for head, body in _frames(
+                    file, Damage(), lambda head: head.kind == STORIES and head.sequence in left
+                ):
+                    if head.kind == STORIES and self._has(head) and head.sequence in left:
+                        while kept and kept[0].first < head.sequence:
+                            yield kept.popleft()
+                        yield from self._stories(head, body)
+        yield from kept
+
+    def _kept_drops(self) -> tuple[deque[Drops], set[int]]:
+        """The drops in columns, in order, and the first story of each frame that they are not of.
+
+        Where frames are damaged, stories have other numbers than the writer gave them: no columns.
+        """
+        found: dict[int, Drops] = {}
+        stories: list[int] = []
+        with opened(self.path) as file:
+            for head, body in _frames(file, Damage(), lambda head: head.kind == DROPS):
+                if not self._has(head):
+                    continue
+                if head.kind == STORIES:
+                    stories.append(head.sequence)
+                elif head.kind == DROPS and not self.damage.frames:
+                    with suppress(FrameError):
+                        drops = drops_of(head, body)
+                        found[drops.first] = drops
+        firsts = sorted(found)
+
+        def covered(number: int) -> bool:
+            at = bisect_right(firsts, number)
+            return at > 0 and number < found[firsts[at - 1]].end
+
+        return deque(found[first] for first in firsts), {n for n in stories if not covered(n)}
+
+    def _has(self, head: FrameHead) -> bool:
+        """Whether a frame is of this recording."""
+        return head.run == self.head.run
+
+    def _stories(self, head: FrameHead, body: bytes) -> Iterator[Stories]:
+        try:
+            yield Stories(json_lines(head, body))
+        except FrameError:
+            self.damage.note(head, body)
+
     def rulesets(self) -> Iterator[RecordedRuleset]:
         """The whole rulesets, in the order in which they were listed."""
         with opened(self.path) as file:
-            for head, body in _frames(file, Damage(), {RULESETS}):
-                if head.run != self.head.run or head.kind != RULESETS or b'"ruleset"' not in body:
+            for head, body in _frames(file, Damage(), lambda head: head.kind == RULESETS):
+                if not self._has(head) or head.kind != RULESETS or b'"ruleset"' not in body:
                     continue
                 for value in _objects(head, body, self.damage):
                     if value.get("about") == "ruleset":
@@ -296,11 +345,15 @@ def _gap(value: dict[str, Any]) -> Iterator[Gap]:
         return
 
 
+def _of_answers(head: FrameHead) -> bool:
+    return head.kind in {NAMES, RULESETS}
+
+
 def _frames(
-    file: BinaryIO, damage: Damage, kinds: Collection[str]
+    file: BinaryIO, damage: Damage, wanted: Callable[[FrameHead], bool]
 ) -> Iterator[tuple[FrameHead, bytes]]:
-    """The frames of a file; bodies of other ``kinds`` are left out."""
-    reader = FrameReader(file, kinds)
+    """The frames of a file; bodies that are not ``wanted`` are left out."""
+    reader = FrameReader(file, wanted)
     yield from reader
     damage.frames += reader.damaged
     damage.size += reader.skipped

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -10,6 +11,13 @@ Values: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = tuple[Any, ...]
 Add: TypeAlias = Callable[[str, Row], None]
 """Takes a row of a table."""
+
+NOT_A_STORY: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""The errors by which a line proves to be no story."""
+
+_DROPPED: Final = b'"dropped":true'
+_STORY: Final = b'"type":"story"'
+"""Texts that a story has as it is written; in a string the quotation marks would be escaped."""
 
 _CAUSES: Final = {
     "dropped_by_rule": "rule",
@@ -29,27 +37,32 @@ class StoryRows:
         self._stories = "stories" in tables
         self._steps = "steps" in tables
         self._drops = "drops" in tables
-        self._next = 0
+        self.numbers = 0
+        """Stories and branches that have got numbers."""
         self.stories = 0
         """Stories that were taken, without branches."""
 
-    def take(self, story: Values) -> None:
-        """Make the rows of a story and its branches.
+    def take(self, line: bytes) -> None:
+        """Make the rows of a story, a line of JSON, and of its branches.
 
         Raises:
-            KeyError, TypeError, AttributeError: it is none.
+            NOT_A_STORY: it is none.
         """
+        if not (self._stories or self._steps) and _DROPPED not in line:
+            self.pass_over(line.count(_STORY))
+            return
+        story = json.loads(line)
         self.stories += 1
         self._of(story, None)
 
-    def pass_over(self, count: int) -> None:
-        """Give numbers to a story and its branches, ``count`` together, of which no row is made."""
-        self.stories += 1
-        self._next += count
+    def pass_over(self, numbers: int, stories: int = 1) -> None:
+        """Give ``numbers`` to stories and their branches of which no rows are made."""
+        self.stories += stories
+        self.numbers += numbers
 
     def _of(self, story: Values, parent: int | None) -> None:
-        number = self._next
-        self._next += 1
+        number = self.numbers
+        self.numbers += 1
         steps, end = story["steps"], story["end"]
         place = _place(story)
         needed = self._stories or (self._drops and end["dropped"])

@@ -5,23 +5,19 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ipttctl.recordings.columns import SCHEMA, TABLES
+from ipttctl.recordings.drop_columns import Coded, Drops
 from ipttctl.recordings.event_rows import EventColumns
 from ipttctl.recordings.extra import arrow
-from ipttctl.recordings.rows import Row, StoryRows
+from ipttctl.recordings.rows import NOT_A_STORY, Row, StoryRows
 from ipttctl.system.namespace_names import NameAt
 from ipttproto import EventBatch, JoinedBatches
 
 _AT_ONCE: Final = 1 << 15
 """Rows that are made a batch of."""
-
-_DROPPED: Final = b'"dropped":true'
-_STORY: Final = b'"type":"story"'
-"""Texts that a story has as it is written; in a string the quotation marks would be escaped."""
 
 OF_STORIES: Final = ("stories", "steps", "drops")
 """The tables that are made of stories."""
@@ -65,7 +61,6 @@ class TableMaker:
         self._unread = unread
         self._rows: dict[str, list[Row]] = {name: [] for name in OF_STORIES}
         self._stories = StoryRows(self._add, wanted)
-        self._drops_only = not wanted & {"stories", "steps"}
         self._columns = EventColumns(names)
         self.events = 0
         """Events that were taken."""
@@ -90,13 +85,17 @@ class TableMaker:
     def take_stories(self, lines: Sequence[bytes]) -> None:
         """Make the rows of stories, as lines of JSON."""
         for line in lines:
-            if self._drops_only and _DROPPED not in line:
-                self._stories.pass_over(line.count(_STORY))
-                continue
             try:
-                self._stories.take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                self._stories.take(line)
+            except NOT_A_STORY:
                 self._unread(len(line))
+
+    def take_drops(self, drops: Drops) -> None:
+        """Give on the rows of drops that are in columns; their stories have been passed over."""
+        self._flush("drops")
+        if drops.rows:
+            self._put("drops", drops.columns_from(self._stories.numbers), drops.rows)
+        self._stories.pass_over(drops.numbers, drops.end - drops.first)
 
     def flush(self) -> None:
         """Give on the rows that wait."""
@@ -140,6 +139,8 @@ class TableMaker:
 def _array(values: Any, kind: Any) -> Any:
     """The values of a column; names may hold bytes that are not UTF-8."""
     pa = arrow()
+    if isinstance(values, Coded):
+        return _array(values.values, kind).take(pa.array(values.places, pa.int64()))
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:

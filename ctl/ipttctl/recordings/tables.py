@@ -11,6 +11,7 @@ from typing import Any
 
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.recordings.columns import TABLES
+from ipttctl.recordings.drop_columns import Drops
 from ipttctl.recordings.extra import arrow, parquet
 from ipttctl.recordings.new_file import check_target, new_files
 from ipttctl.recordings.parquet_files import runs_in, scanned, together
@@ -190,8 +191,14 @@ def _make(recording: Recording, sink: Sink, wanted: frozenset[str]) -> None:
     maker = TableMaker(where, recording.answers.names, sink, wanted, unread)
     of_events = bool(wanted & {"events", "hosts"})
     of_stories = bool(wanted & {*OF_STORIES, "hosts"})
-    for item in recording.items(events=of_events, stories=of_stories):
+    # most of the time goes to stories, and a question about drops is answered without
+    drops_only = not of_events and not wanted & {"stories", "steps"} and "drops" in wanted
+    for item in (
+        recording.dropped() if drops_only else recording.items(events=of_events, stories=of_stories)
+    ):
         match item:
+            case Drops():
+                maker.take_drops(item)
             case Stories(lines):
                 maker.take_stories(lines)
             case Events(batches, _, frame):

@@ -2,8 +2,8 @@
 """A recording that is being written.
 
 Events are written as they come, one frame for all that were read together. Stories, rules and names
-are collected and written behind them. Once the bound is reached nothing more is written but the
-end, which counts what was thrown away.
+are collected and written behind them; behind stories comes the table of their drops. Once the bound
+is reached nothing more is written but the end, which counts what was thrown away.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any, Final, Self
 from ipttctl.errors import IpttctlError, UsageError, os_reason
 from ipttctl.frames.bodies import JSON_FORMAT, MOST_OBJECTS, events_body, json_body
 from ipttctl.frames.codec import MOST_BODY, encode
-from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameHead
+from ipttctl.frames.head import DROPS, EVENTS, NAMES, RULESETS, STORIES, FrameHead
 from ipttctl.frames.writer import FrameNumbers
+from ipttctl.recordings.drop_columns import DropCollector
 from ipttctl.show.render_json import dumps
 from ipttctl.stories.gaps import Gap
 from ipttproto import EventBatch
@@ -58,6 +59,7 @@ class RecordingWriter:
         self._left = most - _RESERVED
         self._stories: list[str] = []
         self._waiting = 0
+        self._drops = DropCollector()
         self._others: dict[str, list[str]] = {RULESETS: [], NAMES: []}
         self._due = 0
         self.full = False
@@ -138,6 +140,7 @@ class RecordingWriter:
     def end(self, value: dict[str, Any]) -> None:
         """Write the end, with what was thrown away, for which room was left."""
         self.flush()
+        self._write_drops()
         self._left = _RESERVED + max(0, self._left)
         self.full = False
         self._write(EVENTS, 0, {}, b"")
@@ -162,27 +165,54 @@ class RecordingWriter:
         size = 0
         for line in lines:
             if part and (size + len(line) >= MOST_BODY or len(part) == MOST_OBJECTS):
-                self._write(kind, len(part), dict(JSON_FORMAT), json_body(part))
+                self._write_json(kind, part)
                 part, size = [], 0
             part.append(line)
             # they are ASCII
             size += len(line) + 1
-        self._write(kind, len(part), dict(JSON_FORMAT), json_body(part))
+        self._write_json(kind, part)
 
-    def _write(self, kind: str, count: int, form: dict[str, int], body: bytes) -> None:
+    def _write_json(self, kind: str, lines: Sequence[str]) -> None:
+        first = self._numbers.next(kind)
+        if self._write(kind, len(lines), dict(JSON_FORMAT), json_body(lines)) and kind == STORIES:
+            if not self._drops.take(first, lines):
+                # its readers have to look at these stories themselves
+                self._write_drops()
+            if self._drops.enough:
+                self._write_drops()
+
+    def _write_drops(self) -> None:
+        """Write the drops of the stories that are written, where there is room.
+
+        Readers find them in the stories too.
+        """
+        found = self._drops.frame()
+        self._drops = DropCollector()
+        if found is None or self.full:
+            return
+        form, lines = found
+        body = json_body(lines)
+        if len(body) <= MOST_BODY:
+            data = encode(self._numbers.head(DROPS, len(lines), form), body)
+            if len(data) <= self._left:
+                self._put(data)
+
+    def _write(self, kind: str, count: int, form: dict[str, int], body: bytes) -> bool:
+        """Write a frame, or count what is in it; returns whether it is written."""
         head = self._numbers.head(kind, count, form)
         if len(body) > MOST_BODY:
             self._numbers.throw_away(head, "size")
             self.too_long[kind] = self.too_long.get(kind, 0) + count
-            return
+            return False
         if not self.full:
             data = encode(head, body)
             if len(data) <= self._left:
                 self._put(data)
-                return
+                return True
             # what comes later, however small, would be without what it needs
             self.full = True
         self._throw_away(head)
+        return False
 
     def _throw_away(self, head: FrameHead) -> None:
         self._numbers.throw_away(head, "size")

@@ -33,8 +33,8 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(BUILD)/cache/hypothesis
 unexport PYTHONPATH PYTHONHOME
 
 GUEST = $(PYTHON) -m guest
-# in a guest, where there is no cache to keep
-PYTEST = python -m pytest -p no:cacheprovider
+# in a guest, where there is no cache to keep, and plugins take long to be imported
+PYTEST = python -m pytest -p no:cacheprovider -p no:xdist -p no:hypothesispytest
 LINTED = $(wildcard proto ctl guest tests installer docs/examples)
 SCRIPTS = .ci/run guest/virtiofsd $(wildcard guest/*.sh docs/examples/monitor)
 
@@ -73,7 +73,7 @@ test-unit: setup ## tests that need no kernel module
 	@$(PYTHON) -m pytest --dist worksteal -n "$$(($$(nproc) < 4 ? 2 * $$(nproc) : 8))" -o cache_dir=$(BUILD)/cache/pytest
 
 .PHONY: test-kernel
-test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
+test-kernel: suites module ynl bytecode ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
 	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) $(SHARED_OUT) $(UNTIL:%=--until %) \
 		--timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
 
@@ -98,6 +98,12 @@ module: setup ## the kernel module, and those of the tests, for every guest kern
 ynl: setup ## the kernel's own netlink client as .build/ynl/ynl, with our spec (docs/protocol.md)
 	@$(PYTHON) -m tests.ynl
 
+# pytest compiles tests in its own way. Guests find them compiled, where they would take minutes for it.
+.PHONY: bytecode
+bytecode: setup
+	@$(PYTHON) -m pytest --quiet -p no:cacheprovider --collect-only tests/kernel >$(BUILD)/collected || \
+		{ cat $(BUILD)/collected >&2; exit 1; }
+
 .PHONY: generate
 generate: setup ## the C header and the YNL spec from the protocol's definition, and owners as JSON
 	@$(PYTHON) -m ipttproto.generate
@@ -119,11 +125,16 @@ lint: setup ## ruff and mypy --strict
 	@$(PYTHON) -m ruff format --check $(LINTED)
 	@$(PYTHON) -m mypy --strict $(LINTED)
 
+# mypy keeps one processor busy for a minute: the rest goes on meanwhile.
+.PHONY: check
+check: setup ## everything static: lint, checkpatch, clang-format, shellcheck, sparse, W=1, gcc -fanalyzer
+	@$(MAKE) -j2 --output-sync=target lint analyze
+
 # Warnings of sparse, W=1 and gcc's analyzer are errors: see build-module.sh. The analyzer, which takes most of the
 # time, finds nothing on PREEMPT_RT that it does not find without. Where kCFI is on, a function that is
 # called by another type than its own ends the kernel.
-.PHONY: check
-check: lint ## everything static: lint, checkpatch, clang-format, shellcheck, sparse, W=1, gcc -fanalyzer
+.PHONY: analyze
+analyze: setup
 	@$(PYTHON) -m tests.check
 	@shellcheck --shell=bash $(SCRIPTS)
 	@$(GUEST) releases $$($(GUEST) kernels test-all) | while read -r release; do \

@@ -48,6 +48,15 @@ def compiled_programs(workspace: Workspace) -> Path:
     return workspace.build_dir / "cache" / "bpf"
 
 
+def compiled_python(workspace: Workspace) -> Path:
+    """The directory of the bytecode that the host has compiled, which guests read too.
+
+    Emulated, the compilation of all tests alone takes minutes. What guests write there ends with
+    them.
+    """
+    return workspace.build_dir / "cache" / "python"
+
+
 def shared_directory(workspace: Workspace) -> Path:
     """Make a new directory for guests that share a run."""
     runs = workspace.build_dir / "guest"
@@ -76,6 +85,7 @@ class RunDirectory:
             "IPTT_KERNEL": kernel.name,
             "IPTT_RUN_DIR": str(self.path),
             "IPTTCTL_CACHE": str(compiled_programs(workspace)),
+            "PYTHONPYCACHEPREFIX": str(compiled_python(workspace)),
             **job.environment,
         }
         private = {

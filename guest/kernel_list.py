@@ -46,6 +46,8 @@ class ListedKernel:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Files of kernel tests (``test_x.py``), and tests in files (``test_x.py::test_y``, all its
     cases, or ``test_x.py::test_y[case]``), that a make target leaves to other runs, by target."""
+    late: tuple[str, ...] = ()
+    """Files of kernel tests that come after all others."""
     dealt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Files whose tests a make target deals out among the kernels that have them here."""
     spread: tuple[str, ...] = ()
@@ -117,7 +119,7 @@ def _entry(fields: Mapping[str, Any]) -> ListedKernel:
     return ListedKernel(
         **{
             **fields,
-            **{which: tuple(fields.get(which, ())) for which in ("arguments", "spread")},
+            **{which: tuple(fields.get(which, ())) for which in ("arguments", "late", "spread")},
             "targets": {name: tuple(cpus) for name, cpus in fields["targets"].items()},
             **{
                 which: {target: tuple(files) for target, files in fields.get(which, {}).items()}

@@ -12,8 +12,8 @@ mount_if_absent() {
 
 mkdir -p /run/home /run/netns
 export HOME=/run/home TMPDIR=/tmp LC_ALL=C.UTF-8
-# The guest has no disk to keep compiled Python on, but its memory takes it until it ends.
-unset PYTHONPYCACHEPREFIX PYTHONDONTWRITEBYTECODE
+# What the host has compiled of Python is there (job.env); the guest's memory takes the rest until it ends.
+unset PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED=1
 ulimit -l unlimited
 

@@ -55,7 +55,10 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests that the make target does not run on this kernel, unless they are named."""
+    """Leave out tests that the make target does not run on this kernel, unless they are named.
+
+    The files that the list of kernels has as late ones come last.
+    """
     target = os.environ.get("IPTT_TARGET")
     if not target or any("::" in argument for argument in config.args):
         return
@@ -66,6 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: item.path.name in kernel.late)
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:

@@ -73,6 +73,7 @@ def test_chosen_files_and_tests_exist_and_are_some_of_them() -> None:
                 assert {entry.partition("::")[0] for entry in entries} < THERE
                 for file, _, test in (entry.partition("::") for entry in entries):
                     assert not test or test.partition("[")[0] in names_in(file)
+        assert set(kernel.late) < THERE
 
 
 @pytest.mark.parametrize("target", ["test", "test-all"])

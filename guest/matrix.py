@@ -25,7 +25,7 @@ CLOSED = "closed"
 NOT_BEGUN = "not-begun"
 """The file in a shared directory where guests list the files that they therefore did not begin."""
 
-LATE_COMERS = 300.0
+LATE_COMERS = 480.0
 """Seconds that the first guest of a machine has in any case, however late its turn came."""
 
 #: how the lines of pytest's summary begin that name tests

@@ -30,17 +30,21 @@ NOT_READ: Final = Rule(None, "rules are not read")
 MAYBE_RULES: Final = frozenset({Kind.RETURN, Kind.POLICY})
 """Kinds of events that are of a rule that matches all packets, or of none."""
 
+_OF_LEGACY: Final = frozenset({Kind.RULE, *MAYBE_RULES})
+
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _IN_BRACES: Final = re.compile(r"\{[^{}]*\}")
 _REJECT: Final = re.compile(r"(?<!\S)(?<!jump )(?<!goto )reject(?!\S)")
 _TARGET: Final = re.compile(r"(?<!\S)(-j|-g) (\S+)")
-_NAME_OF_TARGET: Final = re.compile(r"[A-Z0-9]+")
-"""Names of targets; most of chains have other characters too."""
 
-_NEVER_DROP: Final = frozenset(
-    {"ACCEPT", "CLASSIFY", "CONNMARK", "LOG", "MARK", "NFLOG", "RETURN", "ULOG"}
+_MAY_DROP: Final = frozenset(
+    {
+        *("DROP", "REJECT", "NFQUEUE", "QUEUE", "SYNPROXY", "TPROXY", "CLUSTERIP", "ECHO"),
+        *("TARPIT", "DELUDE", "CHAOS", "SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"),
+        *("SNPT", "DNPT"),
+    }
 )
-"""Targets of legacy rules that let every packet go on."""
+"""Targets of legacy rules that drop packets other than for lack of memory."""
 
 
 def is_rule(record: EventRecord, rule: Rule | None) -> bool | None:
@@ -108,6 +112,9 @@ def rule_words(record: EventRecord, rule: Rule | None) -> str:
             text = f"{chain_label(record)} {record.rulenum}"
     if record.kind == Kind.CHAIN_RULE and (rule is None or rule.text is None):
         text += f" ({handle_words(record)})"
+    if record.kind == Kind.RULE and rule is None:
+        # what matched last need not be what dropped: see blamed_at()
+        rule = NOT_READ
     if rule is not None:
         text += f' "{rule.text}"' if rule.text is not None else f" (rule uncertain: {rule.why})"
     owner = owner_words(rule)
@@ -135,25 +142,26 @@ def blamed_at(plot: Plot, rules: Rules) -> int | None:
 
     A match of a legacy rule may refuse a packet, as one of ports does where there is no whole
     header: the packet is dropped, and no event says by which rule. The one before is not to blame
-    if its target drops nothing.
+    unless its target may drop, nor is the end of a chain.
     """
     blamed = plot.end.blame
-    if blamed is None or plot.record(blamed).kind != Kind.RULE:
+    if blamed is None or plot.record(blamed).kind not in _OF_LEGACY:
         return blamed
-    rule = rules.get(blamed)
-    if rule is None or rule.text is None or not _lets_go_on(rule.text):
+    record, rule = plot.record(blamed), rules.get(blamed)
+    if rule is None:
+        may_drop = record.kind != Kind.RETURN
+    else:
+        may_drop = rule.text is None or _may_drop(rule.text)
+    if may_drop:
         return blamed
     kinds = [one.record.kind for one in plot.occurrences]
     return next((at for at in range(blamed, len(kinds)) if kinds[at] == Kind.EXIT), blamed)
 
 
-def _lets_go_on(text: str) -> bool:
-    """Whether a rule of a legacy table drops no packet itself, whatever comes behind it."""
+def _may_drop(text: str) -> bool:
+    """Whether a rule of a legacy table may drop packets itself."""
     targets = _TARGET.findall(_QUOTED.sub('""', text))
-    return text.startswith("-A ") and all(
-        option == "-g" or name in _NEVER_DROP or not _NAME_OF_TARGET.fullmatch(name)
-        for option, name in targets
-    )
+    return any(option == "-j" and name in _MAY_DROP for option, name in targets)
 
 
 def merely_accepted(plot: Plot, consulted: Consultation, rules: Rules) -> bool:

@@ -99,7 +99,7 @@ def test_two_back_ends_in_two_namespaces(net: Network, here: Here) -> None:
     by_nft, by_legacy = dropped
     assert (counted, legacy) == ([1], 1)
     assert end_text(by_nft).startswith("dropped by nft ip t in 1 ")
-    assert end_text(by_legacy).startswith("dropped by filter FORWARD 1,")
+    assert end_text(by_legacy).startswith("dropped by filter FORWARD 1 (rule uncertain: ")
     watched.check_devices()
 
 
@@ -178,7 +178,7 @@ def test_a_bridge_hands_packets_to_ip(
     assert way == [*BRIDGED, "forward", "to p2", "from eth0", "prerouting", "socket", "delivered"]
     # nobody routed it, and what hands it on is no end
     assert not [line for line in text(through) if "route" in line or "stolen" in line]
-    assert end_text(dropped).startswith("dropped by filter FORWARD 1,")
+    assert end_text(dropped).startswith("dropped by filter FORWARD 1 (rule uncertain: ")
     assert counted == 1
     # at PREROUTING of br0 nothing is left to do but to pass it on
     assert told(to_bridge)[-5:] == ["from br0", "prerouting", "input", "socket", "delivered"]

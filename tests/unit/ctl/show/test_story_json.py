@@ -74,7 +74,7 @@ NGINX = Participant(
 PEER = Peer(b"eth\xff", 2, 4026532300, 8, None, elsewhere=True)
 WEB = Peer(b"eth0", 3, 4026532301, 9, None, elsewhere=True, container=NGINX.container)
 SOURCES = StorySources(
-    rules=lambda records: [Rule("tcp dport 1 reject", "", "nft", "me", "mine") for _ in records],
+    rules=lambda records: [Rule("-A X -p tcp -j REJECT", "", "nft", "me", "mine") for _ in records],
     reason=lambda _: "NO_SOCKET",
     sender=lambda *_: CURL,
     peer=lambda device, _: {b"gre0": WEB, b"gre1": PEER}.get(device.name),

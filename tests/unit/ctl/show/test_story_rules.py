@@ -145,7 +145,12 @@ def test_which_rules_reject(text: str, rejects: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-A INPUT -p tcp -j web", "-A INPUT -p tcp -j KUBE-X", "-A INPUT -j LOG", "-A INPUT"]
+    "text",
+    [
+        *("-A INPUT -p tcp -j web", "-A INPUT -p tcp -j KUBE-X", "-A INPUT -p tcp -j DOCKER"),
+        *("-A INPUT -p tcp -g DROP", "-A INPUT -j LOG", "-A INPUT -j SET --add-set x src"),
+        *("-A INPUT -j DSCP --set-dscp 0x0a", "-A INPUT -j TEE --gateway 192.0.2.1", "-A INPUT"),
+    ],
 )
 def test_a_rule_that_drops_nothing_is_not_to_blame(text: str) -> None:
     """A match refuses a packet without an event of its rule."""
@@ -154,6 +159,19 @@ def test_a_rule_that_drops_nothing_is_not_to_blame(text: str) -> None:
     assert show(story, texts)[-1].startswith("dropped by filter INPUT (rule not seen), ")
     found = story_object(story, StorySources(rules=rules(texts)))
     assert found["end"]["rule"]["rule"] is None
+
+
+@pytest.mark.parametrize("second", [None, Rule("-A BLOCK -j RETURN"), Rule("-A BLOCK -j LOG")])
+def test_the_end_of_a_chain_is_not_to_blame(second: Rule | None) -> None:
+    texts = {**JUMP, ("BLOCK", 2): second}
+    story = at_filter(jump_and(Kind.RETURN, 2))
+    assert show(story, texts)[-1].startswith("dropped by filter INPUT (rule not seen), ")
+
+
+def test_a_rule_that_matches_all_and_drops_nothing_is_not_to_blame() -> None:
+    texts = {("INPUT", 3): Rule("-A INPUT -j LOG")}
+    lines = show(at_filter(of_all(Kind.POLICY, "INPUT", 3)), texts)
+    assert lines[-1].startswith("dropped by filter INPUT (rule not seen), ")
 
 
 def test_the_rule_that_dropped_was_lost() -> None:
@@ -168,7 +186,8 @@ def test_the_rule_that_dropped_was_lost() -> None:
         packet.dropped(6, "nf_hook_slow")
         return one_story(packet)
 
-    assert show(story(1), None)[-1].startswith("dropped by filter INPUT 1, ")
+    unsure = "dropped by filter INPUT 1 (rule uncertain: rules are not read), "
+    assert show(story(1), None)[-1].startswith(unsure)
     assert show(story(2), None)[-1].startswith("dropped by filter INPUT (rule not seen), ")
 
 

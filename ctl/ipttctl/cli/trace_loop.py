@@ -32,6 +32,7 @@ class TraceLoop:
     def follow(self, end: TraceEnd) -> None:
         """Show events until stopped or nothing can come."""
         events, view, line = self.events, self.view, self.line
+        view.expect(events.first, events.began)
         while self.links.seeing and not events.stopped:
             commands = end.descriptors()
             # while a command runs, the terminal's last line is where it writes
@@ -56,6 +57,7 @@ class TraceLoop:
         links.detach()
         for batch in self.events.drain():
             view.show([batch])
+        view.miss(self.events.last)
         view.end()
         view.totals(
             self.events.losses,

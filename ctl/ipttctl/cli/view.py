@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
@@ -12,6 +13,7 @@ from ipttctl.events.packets import PacketCounter
 from ipttctl.events.records import EventRecord, decode_event
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
+from ipttctl.link.model import CpuStatus
 from ipttctl.stories.gaps import Gap, GapFinder
 from ipttproto import EventBatch, JoinedBatches, Kind
 
@@ -53,9 +55,18 @@ class LinkEvents(ABC):
     def show(self, batches: Iterable[EventBatch]) -> None:
         """Take the wanted events of some batches."""
         read = list(batches)
-        for gap in self._gaps.find(read):
+        for gap in self._gaps.find(read, time.monotonic_ns()):
             self.lose(gap)
         self._show(read)
+
+    def expect(self, cpus: Iterable[CpuStatus], now: int) -> None:
+        """Take in with which numbers the CPUs' events begin, at a time (CLOCK_MONOTONIC, ns)."""
+        self._gaps.begin(cpus, now)
+
+    def miss(self, cpus: Iterable[CpuStatus]) -> None:
+        """Take in how far the CPUs' events have come, of which no more are shown."""
+        for gap in self._gaps.finish(cpus, time.monotonic_ns()):
+            self.lose(gap)
 
     def lose(self, gap: Gap) -> None:  # noqa: B027 - most show single events
         """Take in that events were lost."""

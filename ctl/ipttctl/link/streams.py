@@ -244,7 +244,13 @@ class EventStream(Stream[EventBatch]):
         """Take ownership of ``connection``, which has joined; ``status`` asks the module."""
         self._status = status
         self._wanted = wanted
-        self._counter = LossCounter(status().cpus)
+        self.began = time.monotonic_ns()
+        """The time (CLOCK_MONOTONIC, ns) of ``first``."""
+        self.first = status().cpus
+        """How far the CPUs' events had come when it began."""
+        self.last = self.first
+        """How far those have come that it yields; exact after ``drain``."""
+        self._counter = LossCounter(self.first)
         super().__init__(connection)
 
     def records(self, link: int | None = None) -> Iterator[EventRecord]:
@@ -300,6 +306,7 @@ class EventStream(Stream[EventBatch]):
         target = _with_late_losses(target, self._status().cpus)
         with self._taking:
             self._counter.finish(target)
+        self.last = target
 
     @property
     def losses(self) -> Losses:

@@ -137,9 +137,6 @@ class StoryAssembler:
 
     def lose(self, gap: Gap) -> None:
         """Take in that events were lost: stories of packets that were on their way say so."""
-        oldest = next(iter(self._roots.values()), None)
-        began = min(oldest.entries.times, default=0) if oldest else gap.since
-        self._gaps.forget(min(began, gap.since) - self._settle)
         self._gaps.add(gap)
 
     def due(self, now: int) -> list[Story]:

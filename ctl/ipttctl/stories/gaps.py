@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, Protocol
 
-from ipttproto import EventBatch
+from ipttproto import EventBatch, Loss
 
 _MOST: Final = 1 << 10
 """Most gaps that are remembered."""
@@ -20,6 +20,29 @@ class Gap(NamedTuple):
     until: int
 
 
+class Numbered(Protocol):
+    """How far a CPU's events have come: ``ipttctl.link.model.CpuStatus``."""
+
+    @property
+    def cpu(self) -> int: ...  # noqa: D102  # as there
+    @property
+    def sequence(self) -> int: ...  # noqa: D102  # as there
+    @property
+    def lost(self) -> Mapping[Loss, int]: ...  # noqa: D102  # as there
+
+
+class _Progress(NamedTuple):
+    """A CPU's events so far: the number of the next, and the time of the last.
+
+    ``lost`` have been lost in the module, ``behind`` of them after the last event.
+    """
+
+    number: int
+    time: int
+    lost: int
+    behind: int = 0
+
+
 class GapFinder:
     """Finds gaps in the batches of a stream: each CPU numbers its events, lost ones included.
 
@@ -27,45 +50,71 @@ class GapFinder:
     """
 
     def __init__(self) -> None:
-        #: by CPU: the number of the next event, and the time of the last
-        self._ends: dict[int, tuple[int, int]] = {}
+        self._cpus: dict[int, _Progress] = {}
 
-    def find(self, batches: Iterable[EventBatch]) -> Iterator[Gap]:
-        """The gaps before batches, and between them."""
+    def begin(self, cpus: Iterable[Numbered], now: int) -> None:
+        """Take in how far the CPUs were at the stream's beginning, at a time."""
+        for cpu in cpus:
+            self._cpus[cpu.cpu] = _Progress(cpu.sequence, now, _in_module(cpu.lost))
+
+    def find(self, batches: Iterable[EventBatch], now: int) -> Iterator[Gap]:
+        """The gaps before batches that were read at a time, between them, and behind the last.
+
+        A CPU tells in a batch how many events it has lost behind it, if it had then.
+        """
         for batch in batches:
             if batch.places is not None or not batch.lost or not len(batch):
                 continue
-            begin = batch.time(0)
-            number, time = self._ends.get(batch.cpu, (batch.sequence, begin))
-            if batch.sequence > number:
-                yield Gap(time, begin)
+            began, lost = batch.time(0), _in_module(batch.lost)
+            before = self._cpus.get(batch.cpu, _Progress(batch.sequence, began, lost))
+            missing = max(0, batch.sequence - before.number)
+            if missing:
+                yield Gap(before.time, began)
             end = batch.sequence + len(batch)
-            if end >= number:
-                self._ends[batch.cpu] = end, batch.time(len(batch) - 1)
+            if end < before.number:
+                continue
+            behind = max(0, lost - before.lost - max(0, missing - before.behind))
+            ended = batch.time(len(batch) - 1)
+            if behind:
+                yield Gap(ended, max(now, ended))
+            self._cpus[batch.cpu] = _Progress(end, ended, lost, behind)
+
+    def finish(self, cpus: Iterable[Numbered], now: int) -> Iterator[Gap]:
+        """The gaps behind the last batches, of a stream that has ended at a time."""
+        for cpu in cpus:
+            last = self._cpus.get(cpu.cpu)
+            if last is not None and cpu.sequence > last.number:
+                yield Gap(last.time, now)
+
+
+def _in_module(lost: Mapping[Loss, int]) -> int:
+    return lost[Loss.RING] + lost[Loss.MEMORY]
 
 
 class Gaps:
-    """The gaps of late."""
+    """The gaps of a stream, the latest of them one by one."""
 
     def __init__(self) -> None:
-        self._gaps: deque[Gap] = deque()
+        #: each with the latest end of all until then
+        self._gaps: deque[tuple[Gap, int]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._gaps)
 
     def add(self, gap: Gap) -> None:
         """Remember a gap; two of the oldest become one if there are too many."""
-        self._gaps.append(gap)
+        latest = self._gaps[-1][1] if self._gaps else gap.until
+        self._gaps.append((gap, max(latest, gap.until)))
         if len(self._gaps) > _MOST:
-            one, other = self._gaps.popleft(), self._gaps.popleft()
+            (one, _), (other, latest) = self._gaps.popleft(), self._gaps.popleft()
             both = Gap(min(one.since, other.since), max(one.until, other.until))
-            self._gaps.appendleft(both)
-
-    def forget(self, before: int) -> None:
-        """Forget those that had ended before a time."""
-        while self._gaps and self._gaps[0].until < before:
-            self._gaps.popleft()
+            self._gaps.appendleft((both, latest))
 
     def within(self, began: int, ended: int) -> bool:
-        """Whether there was one between two times."""
-        return any(one.since <= ended and one.until >= began for one in self._gaps)
+        """Whether there was one between two times, of which most are of late."""
+        for gap, latest in reversed(self._gaps):
+            if latest < began:
+                return False
+            if gap.since <= ended and gap.until >= began:
+                return True
+        return False

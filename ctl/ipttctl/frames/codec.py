@@ -35,6 +35,15 @@ _WORTH_IT: Final = 256
 """Bytes from which on compression is tried."""
 
 
+class BodyError(FrameError):
+    """The body of a frame cannot be decompressed, though its checksum is right."""
+
+    def __init__(self, message: str, head: FrameHead) -> None:
+        """It is the frame of ``head``."""
+        super().__init__(message)
+        self.head = head
+
+
 class Lengths(NamedTuple):
     """The header of a frame, checked."""
 
@@ -78,13 +87,17 @@ def decode(
 
     Raises:
         FrameError: the data are no frame, or a damaged one.
+        BodyError: its body cannot be decompressed.
     """
     lengths, head, stored = _parts(data)
     if wanted is not None and not wanted(head):
         return head, b""
     if not lengths.flags & _COMPRESSED:
         return head, bytes(stored)
-    return head, _expanded(stored, lengths.body)
+    try:
+        return head, _expanded(stored, lengths.body)
+    except FrameError as error:
+        raise BodyError(str(error), head) from error
 
 
 def decode_head(data: bytes | memoryview) -> FrameHead:

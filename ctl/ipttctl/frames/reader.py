@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
-from ipttctl.frames.codec import HEADER_SIZE, MAGIC, decode, read_lengths
+from ipttctl.frames.codec import HEADER_SIZE, MAGIC, BodyError, decode, read_lengths
 from ipttctl.frames.head import FrameError, FrameHead
 
 _SEARCHED: Final = 1 << 16
@@ -22,8 +22,18 @@ class FrameReader:
     before it. Every byte is read once, whatever the file says.
     """
 
-    def __init__(self, file: BinaryIO, wanted: Callable[[FrameHead], bool] | None = None) -> None:
-        """Read a file from where it is; bodies that are not ``wanted`` are left out."""
+    def __init__(
+        self,
+        file: BinaryIO,
+        wanted: Callable[[FrameHead], bool] | None = None,
+        unreadable: Callable[[FrameHead, int], None] | None = None,
+    ) -> None:
+        """Read a file from where it is; bodies that are not ``wanted`` are left out.
+
+        ``unreadable`` gets the heads and sizes of frames whose bodies cannot be decompressed. They
+        are frames that were passed over without it.
+        """
+        self._unreadable = unreadable
         self._file = file
         self._wanted = wanted
         #: bytes that were read, and how many of them are done with
@@ -56,6 +66,11 @@ class FrameReader:
             self._done += lengths.frame
             try:
                 yield decode(frame, self._wanted)
+            except BodyError as error:
+                if self._unreadable is None:
+                    self._pass_over(lengths.frame)
+                else:
+                    self._unreadable(error.head, lengths.frame)
             except FrameError:
                 self._pass_over(lengths.frame)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from operator import lt
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from ipttctl.frames.bodies import JSON_FORMAT, json_of
 from ipttctl.frames.head import FrameError, FrameHead
@@ -34,10 +35,10 @@ Values: TypeAlias = list[Any]
 
 @dataclass(frozen=True)
 class Coded:
-    """The values of a column: each row has the one whose place it says."""
+    """The values of a column: each row has the one whose place it says, or all have one."""
 
     values: Values
-    places: list[int]
+    places: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,31 @@ class Drops:
     end: int
     numbers: int
     rows: int
+    stories: list[int]
     columns: dict[str, Values | Coded]
 
     def columns_from(self, base: int) -> dict[str, Values | Coded]:
         """The columns, in which stories are numbered from ``base``."""
-        story = self.columns[_STORY.name]
-        numbers = story.values if isinstance(story, Coded) else story
-        moved = [number + base for number in numbers]
-        made = Coded(moved, story.places) if isinstance(story, Coded) else moved
-        return {**self.columns, _STORY.name: made}
+        return {**self.columns, _STORY.name: [number + base for number in self.stories]}
+
+
+class StoryDrops(NamedTuple):
+    """The rows of the drops of some stories, which have ``numbers`` from 0 in the tables."""
+
+    numbers: int
+    rows: list[Row]
+
+    @classmethod
+    def of(cls, lines: Sequence[str]) -> Self | None:
+        """The drops of stories, as lines of JSON; None if one of them is none."""
+        rows: list[Row] = []
+        stories = StoryRows(lambda _, row: rows.append(row), frozenset({"drops"}))
+        try:
+            for line in lines:
+                stories.take(line.encode())
+        except NOT_A_STORY:
+            return None
+        return cls(stories.numbers, rows)
 
 
 class DropCollector:
@@ -78,22 +95,13 @@ class DropCollector:
         stories = self._end - self._first
         return len(self._rows) >= ENOUGH_ROWS or stories >= ENOUGH_STORIES
 
-    def take(self, first: int, lines: Sequence[str]) -> bool:
-        """Take stories that were written, numbered from ``first``; False if one of them is none."""
-        rows: list[Row] = []
-        stories = StoryRows(lambda _, row: rows.append(row), frozenset({"drops"}))
-        stories.pass_over(self._numbers, 0)
-        try:
-            for line in lines:
-                stories.take(line.encode())
-        except NOT_A_STORY:
-            return False
+    def take(self, first: int, count: int, drops: StoryDrops) -> None:
+        """Take the drops of stories that were written, numbered from ``first``."""
         if not self._end:
             self._first = first
-        self._end = first + len(lines)
-        self._rows += rows
-        self._numbers = stories.numbers
-        return True
+        self._end = first + count
+        self._rows += [(number + self._numbers, *rest) for number, *rest in drops.rows]
+        self._numbers += drops.numbers
 
     def frame(self) -> tuple[dict[str, int], list[str]] | None:
         """The format and the lines of a frame; None: no story was taken."""
@@ -135,16 +143,17 @@ def drops_of(head: FrameHead, body: bytes) -> Drops:
     first, end, numbers, rows = (form.get(name, -1) for name in ("first", "end", "numbers", "rows"))
     if not 0 <= first < end or not 0 <= numbers <= _MOST_NUMBERS or not 0 <= rows <= _MOST_ROWS:
         raise FrameError("a frame says that it has drops which none can have")
-    found = {one.get("column"): one for one in json_of(head, body)}
+    lines = json_of(head, body)
+    found = {name: one for one in lines if isinstance(name := one.get("column"), str)}
     columns = {
         column.name: _checked(column, found.get(column.name, {}), rows) for column in _COLUMNS
     }
-    drops = Drops(first, end, numbers, rows, columns)
-    story = columns[_STORY.name]
-    known = story.values if isinstance(story, Coded) else story
-    if not _within(known, 0, numbers - 1):
+    # a story is of one packet, which is dropped once: so it is the frame's length that bounds rows
+    stories = found.get(_STORY.name, {}).get("values", [])
+    rising = len(stories) == rows and all(map(lt, stories, stories[1:]))
+    if not rising or (stories and not 0 <= stories[0] <= stories[-1] < numbers):
         raise FrameError("a frame has drops of other stories than it says")
-    return drops
+    return Drops(first, end, numbers, rows, stories, columns)
 
 
 def _checked(column: Column, found: dict[str, Any], rows: int) -> Values | Coded:
@@ -152,7 +161,7 @@ def _checked(column: Column, found: dict[str, Any], rows: int) -> Values | Coded
     if not isinstance(values, list) or not _fit(column.type, values):
         raise FrameError(f"a frame has no column {column.name} of drops")
     if places is None and len(values) == 1:
-        return Coded(values, [0] * rows)
+        return Coded(values)
     if places is None:
         if len(values) != rows:
             raise FrameError(f"a frame has too few or too many values of {column.name}")

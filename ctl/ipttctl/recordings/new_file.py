@@ -114,4 +114,8 @@ def _name_new(made: Path, path: Path) -> None:
             raise
         # the name is ours first
         os.close(os.open(path, _FLAGS, _MODE))
-        made.replace(path)
+        try:
+            made.replace(path)
+        except BaseException:
+            path.unlink()
+            raise

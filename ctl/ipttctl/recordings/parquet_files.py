@@ -44,7 +44,7 @@ def scanned(path: Path, table: str) -> Any:
         return ds.FileSystemDataset([form.make_fragment(source)], wanted, form)
     except OSError as error:
         raise RecordingError(f"{path}: {os_reason(error)}") from error
-    except (pa.ArrowException, KeyError) as error:
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise RecordingError(f"{path} is no table of ipttctl") from error
 
 

@@ -7,9 +7,8 @@ import json
 import os
 import stat
 from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -18,6 +17,7 @@ from ipttctl.errors import os_reason
 from ipttctl.frames.bodies import events_of, json_lines, json_of
 from ipttctl.frames.head import DROPS, EVENTS, NAMES, RULESETS, STORIES, FrameError, FrameHead
 from ipttctl.frames.reader import FrameReader
+from ipttctl.frames.seen import Seen
 from ipttctl.numbers import U32_MAX, counted
 from ipttctl.recordings.answers import Answers
 from ipttctl.recordings.drop_columns import Drops, drops_of
@@ -80,22 +80,26 @@ Item: TypeAlias = Events | Due | Gap | Stories | Drops
 
 @dataclass
 class Damage:
-    """The parts of a recording that could not be read; ``others`` are frames of other ones."""
+    """The parts of a recording that could not be read.
+
+    ``others`` are frames of other recordings, ``again`` those that come once more.
+    """
 
     frames: int = 0
     size: int = 0
     torn: bool = False
     finished: bool = True
     others: int = 0
+    again: int = 0
     _known: set[tuple[str, int]] = field(default_factory=set)
 
-    def note(self, head: FrameHead, body: bytes) -> None:
+    def note(self, head: FrameHead, size: int) -> None:
         """Count a frame that cannot be read, once however often it is tried."""
         key = head.kind, head.sequence
         if key not in self._known:
             self._known.add(key)
             self.frames += 1
-            self.size += len(body)
+            self.size += size
 
     def sentences(self, path: Path) -> Iterator[str]:
         """A sentence on each kind of damage."""
@@ -103,6 +107,8 @@ class Damage:
             yield f"{path}: {counted(self.frames, 'damaged frame')} ({self.size} bytes) passed over"
         if self.others:
             yield f"{path}: {counted(self.others, 'frame')} of another recording passed over"
+        if self.again:
+            yield f"{path}: {counted(self.again, 'frame')} that came before passed over"
         if self.torn or not self.finished:
             yield f"{path}: the recording was not finished; the end is missing"
 
@@ -124,6 +130,8 @@ class Recording:
     lost: Counter[str] = field(default_factory=Counter)
     damage: Damage = field(default_factory=Damage)
     later: list[dict[str, Any]] = field(default_factory=list)
+    drops: tuple[tuple[int, int], ...] = ()
+    """The first story and the one behind the last that a frame of drops says it is of."""
 
     @classmethod
     def open(cls, path: Path) -> Recording:
@@ -138,11 +146,17 @@ class Recording:
         end: dict[str, Any] = {}
         damage = Damage()
         later: list[dict[str, Any]] = []
+        drops: list[tuple[int, int]] = []
+        seen = Seen()
         with opened(path) as file:
-            for head, body in _frames(file, damage, _of_answers):
+            for head, body in _frames(file, damage, _of_answers, damage):
                 if first is not None and head.run != first.run:
                     damage.others += 1
                     continue
+                if not seen.first(head):
+                    continue
+                if head.kind == DROPS:
+                    drops.append((head.format.get("first", 0), head.format.get("end", 0)))
                 if head.kind == EVENTS:
                     lost.update(head.lost)
                 if head.kind not in {NAMES, RULESETS}:
@@ -161,8 +175,9 @@ class Recording:
         if begin is None or first is None:
             raise RecordingError(f"{path} is no recording, or its beginning is damaged")
         damage.finished = bool(end)
+        damage.again = seen.again
         answers.whole = damage.finished and not damage.frames
-        found = cls(path, begin, first, end, answers, lost, damage, later)
+        found = cls(path, begin, first, end, answers, lost, damage, later, tuple(drops))
         found.check()
         return found
 
@@ -220,89 +235,82 @@ class Recording:
 
     def items(self, *, events: bool = True, stories: bool = False) -> Iterator[Item]:
         """All that happened, in order."""
-        damage = Damage()
         kinds = {EVENTS: events, NAMES: events, STORIES: stories}
-        wanted = {kind for kind, one in kinds.items() if one}
-        with opened(self.path) as file:
-            for head, body in _frames(file, damage, lambda head: head.kind in wanted):
-                if not self._has(head):
-                    continue
-                if head.kind == EVENTS and events and head.count:
-                    try:
-                        yield Events(events_of(head, body), head.format.get("due", 0), head)
-                    except FrameError:
-                        self.damage.note(head, body)
-                elif head.kind == STORIES and stories:
-                    yield from self._stories(head, body)
-                elif head.kind == NAMES and events and (b'"due"' in body or b'"gap"' in body):
-                    for value in _objects(head, body, damage):
-                        match value.get("about"):
-                            case "due":
-                                yield from _due(value)
-                            case "gap":
-                                yield from _gap(value)
+        for head, body in self._frames({kind for kind, one in kinds.items() if one}):
+            if head.kind == EVENTS and head.count:
+                try:
+                    yield Events(events_of(head, body), head.format.get("due", 0), head)
+                except FrameError:
+                    self.damage.note(head, len(body))
+            elif head.kind == STORIES:
+                yield from self._stories(head, body)
+            elif head.kind == NAMES and (b'"due"' in body or b'"gap"' in body):
+                for value in _objects(head, body, Damage()):
+                    match value.get("about"):
+                        case "due":
+                            yield from _due(value)
+                        case "gap":
+                            yield from _gap(value)
 
     def dropped(self) -> Iterator[Stories | Drops]:
-        """The drops that the recording has in columns, and the stories of which it has not."""
-        kept, left = self._kept_drops()
-        if left:
-            with opened(self.path) as file:
-                for head, body in _frames(
-                    file, Damage(), lambda head: head.kind == STORIES and head.sequence in left
-                ):
-                    if head.kind == STORIES and self._has(head) and head.sequence in left:
-                        while kept and kept[0].first < head.sequence:
-                            yield kept.popleft()
-                        yield from self._stories(head, body)
-        yield from kept
-
-    def _kept_drops(self) -> tuple[deque[Drops], set[int]]:
-        """The drops in columns, in order, and the first story of each frame that they are not of.
+        """The drops that the recording has in columns, and the stories of which it has not.
 
         Where frames are damaged, stories have other numbers than the writer gave them: no columns.
         """
-        found: dict[int, Drops] = {}
-        stories: list[int] = []
+        ends = {} if self.damage.frames else dict(self.drops)
+        firsts = sorted(ends)
+
+        def in_columns(head: FrameHead) -> bool:
+            at = bisect_right(firsts, head.sequence)
+            return at > 0 and head.sequence < ends[firsts[at - 1]]
+
+        def wanted(head: FrameHead) -> bool:
+            return bool(ends) if head.kind == DROPS else not in_columns(head)
+
+        for head, body in self._frames({DROPS, STORIES}, wanted):
+            if head.kind == STORIES:
+                yield from self._stories(head, body)
+                continue
+            try:
+                yield drops_of(head, body)
+            except FrameError:
+                yield from self._stories_between(*(head.format.get(n, 0) for n in ("first", "end")))
+
+    def _stories_between(self, first: int, end: int) -> Iterator[Stories]:
+        for head, body in self._frames({STORIES}, lambda head: first <= head.sequence < end):
+            yield from self._stories(head, body)
+
+    def _frames(
+        self, kinds: Collection[str], wanted: Callable[[FrameHead], bool] = lambda _: True
+    ) -> Iterator[tuple[FrameHead, bytes]]:
+        """The frames of these kinds that are wanted."""
+
+        def ours(head: FrameHead) -> bool:
+            return head.kind in kinds and head.run == self.head.run and wanted(head)
+
+        seen = Seen()
         with opened(self.path) as file:
-            for head, body in _frames(file, Damage(), lambda head: head.kind == DROPS):
-                if not self._has(head):
-                    continue
-                if head.kind == STORIES:
-                    stories.append(head.sequence)
-                elif head.kind == DROPS and not self.damage.frames:
-                    with suppress(FrameError):
-                        drops = drops_of(head, body)
-                        found[drops.first] = drops
-        firsts = sorted(found)
-
-        def covered(number: int) -> bool:
-            at = bisect_right(firsts, number)
-            return at > 0 and number < found[firsts[at - 1]].end
-
-        return deque(found[first] for first in firsts), {n for n in stories if not covered(n)}
-
-    def _has(self, head: FrameHead) -> bool:
-        """Whether a frame is of this recording."""
-        return head.run == self.head.run
+            for head, body in _frames(file, Damage(), ours, self.damage):
+                if ours(head) and seen.first(head):
+                    yield head, body
 
     def _stories(self, head: FrameHead, body: bytes) -> Iterator[Stories]:
         try:
             yield Stories(json_lines(head, body))
         except FrameError:
-            self.damage.note(head, body)
+            self.damage.note(head, len(body))
 
     def rulesets(self) -> Iterator[RecordedRuleset]:
         """The whole rulesets, in the order in which they were listed."""
-        with opened(self.path) as file:
-            for head, body in _frames(file, Damage(), lambda head: head.kind == RULESETS):
-                if not self._has(head) or head.kind != RULESETS or b'"ruleset"' not in body:
-                    continue
-                for value in _objects(head, body, self.damage):
-                    if value.get("about") == "ruleset":
-                        try:
-                            yield from_object(RecordedRuleset, value)
-                        except FrameError:
-                            self.damage.note(head, body)
+        for head, body in self._frames({RULESETS}):
+            if b'"ruleset"' not in body:
+                continue
+            for value in _objects(head, body, self.damage):
+                if value.get("about") == "ruleset":
+                    try:
+                        yield from_object(RecordedRuleset, value)
+                    except FrameError:
+                        self.damage.note(head, len(body))
 
 
 def story_of(line: bytes) -> dict[str, Any] | None:
@@ -350,14 +358,18 @@ def _of_answers(head: FrameHead) -> bool:
 
 
 def _frames(
-    file: BinaryIO, damage: Damage, wanted: Callable[[FrameHead], bool]
+    file: BinaryIO, passed: Damage, wanted: Callable[[FrameHead], bool], unreadable: Damage
 ) -> Iterator[tuple[FrameHead, bytes]]:
-    """The frames of a file; bodies that are not ``wanted`` are left out."""
-    reader = FrameReader(file, wanted)
+    """The frames of a file; bodies that are not ``wanted`` are left out.
+
+    What has to be passed over is counted in ``passed``, bodies that make no sense in
+    ``unreadable``.
+    """
+    reader = FrameReader(file, wanted, unreadable.note)
     yield from reader
-    damage.frames += reader.damaged
-    damage.size += reader.skipped
-    damage.torn |= reader.torn
+    passed.frames += reader.damaged
+    passed.size += reader.skipped
+    passed.torn |= reader.torn
 
 
 def _objects(head: FrameHead, body: bytes, damage: Damage) -> list[dict[str, Any]]:
@@ -365,5 +377,5 @@ def _objects(head: FrameHead, body: bytes, damage: Damage) -> list[dict[str, Any
     try:
         return json_of(head, body)
     except FrameError:
-        damage.note(head, body)
+        damage.note(head, len(body))
         return []

@@ -48,12 +48,12 @@ class StoryRows:
         Raises:
             NOT_A_STORY: it is none.
         """
-        if not (self._stories or self._steps) and _DROPPED not in line:
+        if not (self._stories or self._steps) and _DROPPED not in line and _STORY in line:
             self.pass_over(line.count(_STORY))
             return
         story = json.loads(line)
-        self.stories += 1
         self._of(story, None)
+        self.stories += 1
 
     def pass_over(self, numbers: int, stories: int = 1) -> None:
         """Give ``numbers`` to stories and their branches of which no rows are made."""
@@ -61,9 +61,9 @@ class StoryRows:
         self.numbers += numbers
 
     def _of(self, story: Values, parent: int | None) -> None:
+        steps, end = story["steps"], story["end"]
         number = self.numbers
         self.numbers += 1
-        steps, end = story["steps"], story["end"]
         place = _place(story)
         needed = self._stories or (self._drops and end["dropped"])
         if needed:

@@ -28,8 +28,9 @@ _OF_ALL_VIEWS: Final = re.compile(
     re.IGNORECASE,
 )
 
-_QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
-_COMMENT: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT: Final = r"--[^\n]*|/\*.*?\*/"
+_STRING: Final = r"""'[^']*'|"[^"]*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
+_QUOTED: Final = re.compile(f"{_STRING}|{_COMMENT}", re.DOTALL)
 _BRACKET: Final = re.compile(r"[][(){}]")
 
 
@@ -40,7 +41,8 @@ def named_in(statement: str) -> frozenset[str]:
 
 def lists_views(statement: str) -> bool:
     """Whether a statement may ask which views there are, such as SHOW TABLES."""
-    return _OF_ALL_VIEWS.search(_COMMENT.sub("", statement)) is not None
+    bare = _QUOTED.sub(lambda found: "" if found[0][:2] in {"--", "/*"} else found[0], statement)
+    return _OF_ALL_VIEWS.search(bare) is not None
 
 
 def check_statement(statement: str) -> None:

@@ -128,7 +128,7 @@ class TableMaker:
         made = schema(table)
         arrays = [pa.repeat(one, count) for one in self._where]
         arrays += [
-            _array(columns[column.name], field.type)
+            _array(columns[column.name], field.type, count)
             for column, field in itertools.islice(
                 zip(TABLES[table], made, strict=True), len(self._where), None
             )
@@ -136,11 +136,14 @@ class TableMaker:
         self._sink(table, pa.record_batch(arrays, schema=made))
 
 
-def _array(values: Any, kind: Any) -> Any:
-    """The values of a column; names may hold bytes that are not UTF-8."""
+def _array(values: Any, kind: Any, count: int) -> Any:
+    """The ``count`` values of a column; names may hold bytes that are not UTF-8."""
     pa = arrow()
     if isinstance(values, Coded):
-        return _array(values.values, kind).take(pa.array(values.places, pa.int64()))
+        found = _array(values.values, kind, len(values.values))
+        if values.places is None:
+            return pa.repeat(found[0], count)
+        return found.take(pa.array(values.places, pa.int64()))
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:

@@ -18,7 +18,7 @@ from ipttctl.frames.bodies import JSON_FORMAT, MOST_OBJECTS, events_body, json_b
 from ipttctl.frames.codec import MOST_BODY, encode
 from ipttctl.frames.head import DROPS, EVENTS, NAMES, RULESETS, STORIES, FrameHead
 from ipttctl.frames.writer import FrameNumbers
-from ipttctl.recordings.drop_columns import DropCollector
+from ipttctl.recordings.drop_columns import DropCollector, StoryDrops
 from ipttctl.show.render_json import dumps
 from ipttctl.stories.gaps import Gap
 from ipttproto import EventBatch
@@ -173,11 +173,14 @@ class RecordingWriter:
         self._write_json(kind, part)
 
     def _write_json(self, kind: str, lines: Sequence[str]) -> None:
+        drops = StoryDrops.of(lines) if kind == STORIES else None
+        if kind == STORIES and drops is None:
+            # their readers have to look at these themselves, behind those before
+            self._write_drops()
         first = self._numbers.next(kind)
-        if self._write(kind, len(lines), dict(JSON_FORMAT), json_body(lines)) and kind == STORIES:
-            if not self._drops.take(first, lines):
-                # its readers have to look at these stories themselves
-                self._write_drops()
+        written = self._write(kind, len(lines), dict(JSON_FORMAT), json_body(lines))
+        if written and drops is not None:
+            self._drops.take(first, len(lines), drops)
             if self._drops.enough:
                 self._write_drops()
 

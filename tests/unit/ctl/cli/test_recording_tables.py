@@ -274,6 +274,8 @@ def test_all_kinds_of_questions_have_an_answer(statement: str, ask: Any) -> None
         "SHOW TABLES",
         " /* all */ show tables -- here",
         "SELECT view_name AS name FROM duckdb_views()",
+        "SELECT '--' AS a, table_name AS name FROM information_schema.tables",
+        "SELECT $$/*$$ AS a, table_name AS name FROM information_schema.tables",
     ],
 )
 def test_the_views_are_listed(statement: str, ask: Any) -> None:

@@ -88,6 +88,9 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
     def refuse(*_: Any) -> None:
         raise OSError(errno.EPERM, "no hard links")
 
+    def break_off(*_: Any) -> None:
+        raise OSError(errno.EIO, "broken")
+
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     path = tmp_path / "file"
     with new_file(path, replace=False, read=None) as file:
@@ -99,6 +102,12 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
     ):
         (tmp_path / "late").write_text("of somebody else")
     assert (tmp_path / "late").read_text() == "of somebody else"
+    monkeypatch.setattr(Path, "replace", break_off)
+    with (
+        pytest.raises(OSError, match="broken"),
+        new_file(tmp_path / "other", replace=False, read=None),
+    ):
+        pass
     assert names(tmp_path) == ["file", "late"]
 
 

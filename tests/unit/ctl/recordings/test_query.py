@@ -141,6 +141,8 @@ def test_a_long_value_is_one_sentence(recording: str, capsys: pytest.CaptureFixt
     [
         ("SELECT " + "(" * 30_000, "more than 200 brackets within each other"),
         ("SELECT " + "[{" * 101, "more than 200 brackets within each other"),
+        ("SELECT $$'$$, " + "[" * 201 + "$$'$$", "more than 200 brackets within each other"),
+        ("SELECT $t$ ' $$ $t$, " + "[" * 201 + "'", "more than 200 brackets within each other"),
         ("SELECT " + "'(' || " * 200_000 + "''", "characters, of at most 1048576"),
     ],
 )

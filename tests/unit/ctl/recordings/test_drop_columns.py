@@ -179,7 +179,7 @@ def test_what_is_no_story_is_left_to_readers(tmp_path: Path) -> None:
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-(1 << 70), 1 << 70), st.text(max_size=3), st.floats()
 )
-LISTS = st.lists(VALUES | st.just([]) | st.just({}), max_size=3)
+LISTS: st.SearchStrategy[list[Any]] = st.lists(VALUES | st.just([]) | st.just({}), max_size=3)
 LINES = st.builds(
     lambda column, values, places: {"column": column, "values": values, "places": places},
     st.sampled_from(["story", "time", "hook", "rejected", "netns_cookie"]) | VALUES | LISTS,

@@ -119,7 +119,8 @@ def _entry(fields: Mapping[str, Any]) -> ListedKernel:
     return ListedKernel(
         **{
             **fields,
-            **{which: tuple(fields.get(which, ())) for which in ("arguments", "late", "spread")},
+            **{which: tuple(fields.get(which, ())) for which in ("arguments", "spread")},
+            "late": tuple(file for files in fields.get("late", ()) for file in files),
             "targets": {name: tuple(cpus) for name, cpus in fields["targets"].items()},
             **{
                 which: {target: tuple(files) for target, files in fields.get(which, {}).items()}

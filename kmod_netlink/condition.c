@@ -384,6 +384,15 @@ static bool stays_violated(const struct ipttrace_condition *condition)
 		condition->comparison == IPTTRACE_COMPARISON_AT_MOST);
 }
 
+/*
+ * The growth of a count. The sum of what processors have counted can be a little less than one read
+ * before, as they go on meanwhile, and a packet that turns out not to be a link's is taken back.
+ */
+static u64 growth(u64 now, u64 before)
+{
+	return (s64)(now - before) < 0 ? 0 : now - before;
+}
+
 /**
  * ipttrace_window_judge - judge a condition by the window that ends now
  * @window: its readings; @now is added to them
@@ -406,8 +415,8 @@ ipttrace_window_judge(struct ipttrace_window *window,
 		window_move(window, condition->window, now);
 	first = reading_at(window, 0);
 	measured->time = now->time - first->time;
-	measured->packets = now->packets - first->packets;
-	measured->count = now->count - first->count;
+	measured->packets = growth(now->packets, first->packets);
+	measured->count = growth(now->count, first->count);
 	whole = measured->time >= condition->window;
 	if (measured->packets < condition->minimum)
 		return IPTTRACE_CONDITION_OPEN;

@@ -62,6 +62,12 @@ struct table {
 	struct entry entries[IPTTRACE_MAX_FOLLOWED];
 };
 
+/*
+ * Journeys that do not leave, a bit each. Written under ipttrace_lock; read with preemption off, so
+ * that who has read a journey that leaves is done before it is forgotten.
+ */
+static u32 live;
+
 /* There while there are journeys; written under ipttrace_lock. */
 static struct table __rcu *followed;
 /* The last number that a packet got: later than any of before the module was loaded. */
@@ -357,6 +363,18 @@ static u32 copy_length(const struct ipttrace_followed *known,
 }
 
 /**
+ * ipttrace_followed_live - say which journeys there are
+ * @journeys: the journeys, a bit each, without those that are leaving
+ *
+ * Those that leave are to be taken off before the grace period behind which they are forgotten.
+ */
+void ipttrace_followed_live(u32 journeys)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	WRITE_ONCE(live, journeys);
+}
+
+/**
  * ipttrace_followed_copy - follow a copy of a packet
  * @copy: the copy, which is the caller's; stays what it is if it is followed already
  * @skb: the packet
@@ -374,8 +392,15 @@ bool ipttrace_followed_copy(const struct sk_buff *copy,
 	struct bucket *bucket;
 	unsigned long flags;
 
-	/* one of the two locks after the other */
+	/*
+	 * One of the two locks after the other: meanwhile a journey may be taken off the packets in
+	 * the copy's bucket, and another have its bit. The callers keep preemption off.
+	 */
 	if (!table || !ipttrace_followed_find(skb, &known))
+		return false;
+	known.on &= READ_ONCE(live);
+	known.off &= READ_ONCE(live);
+	if (!(known.on | known.off))
 		return false;
 	bucket = bucket_of(table, copy);
 	raw_spin_lock_irqsave(&bucket->lock, flags);

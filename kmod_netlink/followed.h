@@ -39,6 +39,7 @@ struct ipttrace_followed {
 
 int ipttrace_followed_begin(void);
 void ipttrace_followed_end(void);
+void ipttrace_followed_live(u32 journeys);
 void ipttrace_followed_forget(u32 journeys);
 bool ipttrace_followed_any(const struct sk_buff *skb);
 bool ipttrace_followed_find(const struct sk_buff *skb,

@@ -175,6 +175,7 @@ static int journey_attach(struct ipttrace_link *link,
 	}
 	ipttrace_limits_begin_journey(BIT(place->bit));
 	journeys |= BIT(place->bit);
+	ipttrace_followed_live(journeys & ~leaving_journeys);
 	link->place = place;
 	sets = ipttrace_journeys_publish(sets);
 	synchronize_rcu();
@@ -204,6 +205,7 @@ static struct ipttrace_sets *journey_detach(const struct list_head *leaving)
 	list_for_each_entry(link, leaving, list)
 		if (link->hook == IPTTRACE_HOOK_JOURNEY)
 			leaving_journeys |= journey_bit(link);
+	ipttrace_followed_live(journeys & ~leaving_journeys);
 	ipttrace_answers_leave(leaving_journeys);
 	leave_journeys(leaving);
 	leave_journeys(&ipttrace_links);

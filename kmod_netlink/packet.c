@@ -40,6 +40,9 @@
  * - a process that polls a device, or writes to a tun, handles what has come in, and what TCP
  *   answers to it.
  *
+ * A socket of the kernel's is anybody's: a process that asks an NFS server sends what others have
+ * to ask as well.
+ *
  * Return: the tgid, or 0 where it is not known.
  */
 u32 ipttrace_packet_sender(const struct sk_buff *skb,
@@ -51,7 +54,9 @@ u32 ipttrace_packet_sender(const struct sk_buff *skb,
 	if (state->hook != NF_INET_LOCAL_OUT &&
 	    state->hook != NF_INET_POST_ROUTING)
 		return 0;
-	if (!skb->sk || !object_is_on_stack(state))
+	if (!skb->sk || !state->sk || !object_is_on_stack(state))
+		return 0;
+	if (sk_fullsock(skb->sk) && skb->sk->sk_kern_sock)
 		return 0;
 	return task_tgid_nr(current);
 }
@@ -312,9 +317,7 @@ static void describe_dmac(struct ipttrace_event *event,
 }
 
 #if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
-/*
- * Describes a port of a bridge by its index, the one thing that every kernel version keeps of it.
- */
+/* Describes a port of a bridge by its index. */
 static void describe_bridge_port(const struct nf_hook_state *state, int ifindex,
 				 u32 *to, char *name, size_t size)
 {
@@ -328,6 +331,18 @@ static void describe_bridge_port(const struct nf_hook_state *state, int ifindex,
 	strscpy(name, port->name, size);
 }
 
+/*
+ * Whether the port that the packet of a bridge will leave by is there: nothing holds it. The kernel
+ * has found it just now where the bridge forwards, and until the packet leaves the bridge's hooks.
+ * Copies made there are sent when that port may be gone.
+ */
+static bool has_port_out(const struct nf_hook_state *state)
+{
+	return state->hook == NF_INET_FORWARD ||
+	       (state->hook == NF_INET_POST_ROUTING && state->out &&
+		netif_is_bridge_master(state->out));
+}
+
 /* Describes the bridge's ports, where br_netfilter hands the packet of a bridge to IP. */
 static void describe_bridge_ports(struct ipttrace_event *event,
 				  const struct sk_buff *skb,
@@ -336,9 +351,11 @@ static void describe_bridge_ports(struct ipttrace_event *event,
 	describe_bridge_port(state, nf_bridge_get_physinif(skb),
 			     &event->physin_ifindex, event->physin_name,
 			     sizeof(event->physin_name));
-	describe_bridge_port(state, nf_bridge_get_physoutif(skb),
-			     &event->physout_ifindex, event->physout_name,
-			     sizeof(event->physout_name));
+	if (has_port_out(state))
+		describe_bridge_port(state, nf_bridge_get_physoutif(skb),
+				     &event->physout_ifindex,
+				     event->physout_name,
+				     sizeof(event->physout_name));
 }
 #else
 static void describe_bridge_ports(struct ipttrace_event *event,

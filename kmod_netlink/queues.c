@@ -55,12 +55,18 @@ void ipttrace_queues_learn(void)
 	const void *handler = queue_handler ? READ_ONCE(*queue_handler) : NULL;
 	struct ipttrace_btf_place place;
 	struct ipttrace_btf btf;
+	int err;
 
 	if (!handler || handler == known.handler)
 		return;
 	known = (struct queue_table){ .handler = handler };
-	if (ipttrace_btf_read(&btf, MODULE_NAME))
+	err = ipttrace_btf_read(&btf, MODULE_NAME);
+	if (err) {
+		/* whoever asks next tries again, unless there is nothing to read */
+		if (err == -ENOMEM)
+			known = (struct queue_table){};
 		return;
+	}
 	if (find_table(&btf, &place)) {
 		known.at = place.at / BITS_PER_BYTE;
 		known.buckets = place.bits / BITS_PER_TYPE(struct hlist_head);

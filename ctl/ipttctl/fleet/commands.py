@@ -45,6 +45,7 @@ from ipttctl.fleet.requests import (
 from ipttctl.fleet.swap_counts import FAILURES, SwapCounts
 from ipttctl.fleet.tasks import run_together
 from ipttctl.fleet.trials import Trials
+from ipttctl.show.render_json import dumps
 
 LONGEST_REPLY: Final = 256 * 1024
 """Most bytes of an answer; of a list that is longer, as much as fits."""
@@ -168,7 +169,7 @@ class Commands:
             self._check_allowed(request)
         except IpttctlError as error:
             self.done[verb, "refused"] += 1
-            await _answer(client, message, _failure(error))
+            await _answer(client, message, bounded(_failure(error)))
             return
         if isinstance(request, RenewRequest):
             await self._answered(client, message, request)
@@ -178,27 +179,29 @@ class Commands:
         except asyncio.QueueFull:
             self.done[verb, "busy"] += 1
             busy = _failure(RefusedError("the agent is busy"))
-            await _answer(client, message, busy | {"busy": True})
+            await _answer(client, message, bounded(busy | {"busy": True}))
 
     async def _do_all(self) -> None:
         while True:
             await self._answered(*await self._waiting.get())
 
     async def _answered(self, client: Client, message: Msg, request: Request) -> None:
-        verb = verb_of(request)
+        verb, outcome = verb_of(request), "failed"
         try:
-            answer: Answer = {"ok": True, **await self._do(client, request)}
+            data = bounded({"ok": True, **await self._do(client, request)})
+            outcome = "done"
         except IpttctlError as error:
-            answer = _failure(error)
+            data = bounded(_failure(error))
         except OSError as error:
-            answer = _failure(RefusedError(os_reason(error)))
+            data = bounded(_failure(RefusedError(os_reason(error))))
         # whatever others ask for, the agent goes on
         except Exception as error:
             fault = type(error).__name__
-            answer = _failure(RefusedError(f"the agent failed: {fault}", "please report it"))
+            report = RefusedError(f"the agent failed: {fault}", "please report it")
+            data = bounded(_failure(report))
             self._tell(f"{verb} failed by {fault}: {error}")
-        self.done[verb, "done" if answer["ok"] else "failed"] += 1
-        await _answer(client, message, answer)
+        self.done[verb, outcome] += 1
+        await _answer(client, message, data)
 
     def _check_allowed(self, request: Request) -> None:
         verb = verb_of(request)
@@ -321,8 +324,7 @@ def _failure(error: IpttctlError) -> Answer:
     return {"ok": False, "error": " ".join(str(error).split())[:_LONGEST_ERROR]}
 
 
-async def _answer(client: Client, message: Msg, answer: Answer) -> None:
-    data = bounded(answer)
+async def _answer(client: Client, message: Msg, data: bytes) -> None:
     # the connection may be gone, and with it whoever asked
     with suppress(nats.errors.Error, OSError):
         await client.publish(message.reply, data)
@@ -330,14 +332,22 @@ async def _answer(client: Client, message: Msg, answer: Answer) -> None:
 
 def bounded(answer: Answer) -> bytes:
     """An answer within the bound; where a list is too long, its end is left out and counted."""
-    data = msgspec.json.encode(answer)
+    data = _encoded(answer)
     while len(data) > LONGEST_REPLY:
-        name = max(answer, key=lambda key: len(msgspec.json.encode(answer[key])))
+        name = max(answer, key=lambda key: len(_encoded(answer[key])))
         whole = answer[name]
         if not isinstance(whole, list) or not whole:
-            return msgspec.json.encode({"ok": False, "error": "the answer is too long"})
+            return _encoded({"ok": False, "error": "the answer is too long"})
         left = len(whole) * LONGEST_REPLY // (len(data) + 1)
         out = answer.get("left_out", 0) + len(whole) - left
         answer = {**answer, name: whole[:left], "left_out": out}
-        data = msgspec.json.encode(answer)
+        data = _encoded(answer)
     return data
+
+
+def _encoded(value: object) -> bytes:
+    """JSON. Anybody can give a label or a process a byte that is not UTF-8: it is escaped."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return dumps(value).encode()

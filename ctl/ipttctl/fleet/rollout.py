@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ipttctl.errors import IpttctlError
+from ipttctl.escape import escape
 from ipttctl.fleet.asker import AnswerError, Asker, BusyError, HubError, SilentHostError
 from ipttctl.fleet.bundle import Bundle, Signer
 from ipttctl.fleet.guard_check import violated
@@ -92,8 +93,9 @@ class RolloutOrder:
         return RolloutRecord(
             rollout=secrets.token_hex(8),
             same=self.same,
-            file=self.file,
-            who=self.who,
+            # names of files and users may have bytes that are not UTF-8
+            file=str(escape(self.file)),
+            who=str(escape(self.who)),
             links=dict(self.bundle.links),
             guards=list(map(str, self.guards)),
             pause=self.pause,

@@ -398,6 +398,42 @@ def test_answers_are_bounded() -> None:
     assert whole == {"ok": False, "error": "the answer is too long"}
 
 
+def test_bytes_that_are_not_utf_8_are_escaped_in_answers() -> None:
+    links = [
+        {"id": n, "labels": {"team\udcff": "caf\udce9"}, "text": "x" * 100} for n in range(3000)
+    ]
+    found = json.loads(bounded({"ok": True, "links": links}))
+    assert found["links"][0]["labels"] == {"team\\xff": "caf\\xe9"}
+    assert found["left_out"] == 3000 - len(found["links"]) > 0
+
+
+def test_an_answer_that_is_no_json_does_not_end_the_agent(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    async def run() -> None:
+        said: list[str] = []
+        config = agent_config(leaf, agent_key)
+        async with (
+            running_agent(config, host, said.append) as agent,
+            client(leaf, reader_key) as asker,
+        ):
+            await until(lambda: agent.connection.client)
+            # anybody may label a link of theirs
+            host.answer = [{"id": 3, "labels": {"team": "caf\udce9"}}]
+            answer = await ask(asker, verb="links")
+            assert answer == {"ok": True, "links": [{"id": 3, "labels": {"team": "caf\\xe9"}}]}
+            host.answer = [{"id": object()}]
+            answer = await ask(asker, verb="links")
+            assert answer["error"].startswith("the agent failed: TypeError")
+            assert any(one.startswith("links failed by TypeError") for one in said)
+            host.answer = [{"id": 4}]
+            assert (await ask(asker, verb="links"))["ok"]
+            assert agent.commands.done["links", "done"] == 2
+            assert agent.commands.done["links", "failed"] == 1
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     "text",
     [

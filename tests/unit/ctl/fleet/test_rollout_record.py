@@ -37,6 +37,12 @@ async def put_record(asker: Asker) -> tuple[KeyValue, dict[str, Any]]:
     return bucket, json.loads((await bucket.get("current")).value or b"")
 
 
+def test_names_that_are_not_utf_8_are_escaped_in_a_record() -> None:
+    record = replace(order_of(NEW), file="caf\udce9.yaml", who="\udcff@vm").record([])
+    found = json.loads(msgspec.json.encode(record))
+    assert (found["file"], found["who"]) == ("caf\\xe9.yaml", "\\xff@vm")
+
+
 @pytest.mark.parametrize(
     "forged",
     [

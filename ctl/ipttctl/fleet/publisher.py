@@ -21,7 +21,7 @@ from ipttctl.fleet.spool import Spool, Waiting
 from ipttctl.fleet.stream import LONGEST, NoRoomError, ensure, no_room
 from ipttctl.fleet.tasks import run_together
 from ipttctl.frames.codec import encode
-from ipttctl.frames.head import EVENTS, STORIES, FrameHead
+from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
 
 AT_ONCE: Final = 8
 """Frames that are sent and not stored yet."""
@@ -148,7 +148,12 @@ class Publisher:
         """Send a frame until the stream has it."""
         head = frame.head
         # compressing does not hold the interpreter's lock: the loop goes on meanwhile
-        data = await asyncio.to_thread(encode, head, frame.body)
+        try:
+            data = await asyncio.to_thread(encode, head, frame.body)
+        except FrameError:
+            # its body is longer than any may be
+            self._throw_away(head)
+            return
         headers = {"Nats-Msg-Id": head.message_id}
         if frame.trace:
             headers[TRACE] = frame.trace
@@ -186,7 +191,7 @@ class Publisher:
             return
 
     def _throw_away(self, head: FrameHead) -> None:
-        """Count the items of a frame that no message can hold: one story may be as long as that."""
+        """Count the items of a frame that nothing can hold: one story may be as long as that."""
         self._ledger.count(Counter({head.kind: head.count}))
         self._spool.lose(head.kind, {STREAM: head.count})
         for cause, number in head.lost.items():

@@ -18,7 +18,7 @@ from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.heartbeat import Selector, find_hosts
 from ipttctl.fleet.host import Told
 from ipttctl.frames.bodies import events_of, json_of
-from ipttctl.frames.codec import decode
+from ipttctl.frames.codec import MOST_BODY, decode
 from ipttctl.frames.seen import Seen
 from tests.unit.ctl.fleet.support import (
     FakeHost,
@@ -344,13 +344,18 @@ def test_the_end_is_bounded_although_the_leaf_is_gone(
     asyncio.run(run())
 
 
-def test_a_story_that_no_message_can_hold_is_counted_and_holds_nothing_up(
-    leaf: Server, agent_key: Key, reader_key: Key
+@pytest.mark.parametrize(
+    "text",
+    [os.urandom(2_000_000).hex(), "long" * (MOST_BODY // 4)],
+    ids=["no message", "no frame"],
+)
+def test_a_story_that_nothing_can_hold_is_counted_and_holds_nothing_up(
+    leaf: Server, agent_key: Key, reader_key: Key, text: str
 ) -> None:
     def story(number: int) -> Told:
         if number:
             return told(number)
-        return Told(told(0).story, json.dumps({"packet": 0, "text": os.urandom(2_000_000).hex()}))
+        return Told(told(0).story, json.dumps({"packet": 0, "text": text}))
 
     async def run() -> None:
         host = FakeHost(story=story)

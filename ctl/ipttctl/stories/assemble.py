@@ -27,6 +27,9 @@ MOST_OPEN: Final = 1 << 16
 _MOST_EVENTS: Final = 1 << 21
 """Most events that open stories have together."""
 
+_MOST_DEPTH: Final = 32
+"""Most branches within each other. Who tells or reads a story goes down into each."""
+
 _MOST_CLOSED: Final = 1 << 17
 """Most numbers of told stories that are remembered, so that late events begin no story."""
 
@@ -277,6 +280,8 @@ class StoryAssembler:
             _pass_on_copies(packet)
             if packet.fragment:
                 self._wholes.name_in(packet.entries)
+        if len(tree) > _MOST_DEPTH:
+            _flatten(tree)
         # copies before their originals
         for packet in reversed(tree):
             branches = [told[copy.number] for copy in packet.copies if copy.number in told]
@@ -347,9 +352,29 @@ def _pass_on_copies(packet: _Packet) -> None:
     )
     for copy in list(packet.copies):
         if moved is None or (copy.entries.times and min(copy.entries.times) < moved):
-            packet.copies.remove(copy)
-            original.copies.append(copy)
-            copy.parent = original
+            _pass_on(copy, packet, original)
+
+
+def _flatten(tree: list[_Packet]) -> None:
+    """Give copies of copies that are too deep to the packet above; originals come before copies."""
+    depths: dict[int, int] = {}
+    for packet in tree:
+        parent = packet.parent
+        if parent is None:
+            depths[packet.number] = 0
+            continue
+        depth = depths[parent.number] + 1
+        if depth > _MOST_DEPTH and parent.parent is not None:
+            _pass_on(packet, parent, parent.parent)
+            depth = _MOST_DEPTH
+        depths[packet.number] = depth
+
+
+def _pass_on(copy: _Packet, packet: _Packet, above: _Packet) -> None:
+    """Give a copy of a packet to the one that this is a copy of."""
+    packet.copies.remove(copy)
+    above.copies.append(copy)
+    copy.parent = above
 
 
 def _whole(root: _Packet) -> bool:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 
+from ipttctl.show.story_json import StoryJson
 from ipttctl.stories import assemble
 from ipttctl.stories.assemble import PATIENCE, SETTLE, StoryAssembler
-from ipttctl.stories.model import EndKind, Story
+from ipttctl.stories.model import EndKind, Story, is_drop
 from ipttproto import EventFlag
 from tests.unit.ctl.stories.packets import (
     FORWARD,
@@ -281,6 +283,34 @@ def test_a_copy_of_an_idle_copy_is_one_of_the_original() -> None:
     assert [branch.number for branch in story.branches] == [2, 3, 4, 5]
     assert [branch.copy_of for branch in story.branches] == [1, 2, 3, 4]
     assert not any(branch.branches for branch in story.branches)
+
+
+def test_copies_of_copies_are_branches_within_each_other_up_to_a_bound() -> None:
+    """Whoever tells or reads a story goes down into each."""
+    chain = [Traveller(1, out_name=b"eth0", pf=2, hook=OUTPUT)]
+    chain[0].function("f", 1)
+    for number in range(2, 402):
+        copy = Traveller(number, chain[-1].time)
+        copy.copied(number - 1)
+        copy.sent("eth1")
+        chain.append(copy)
+    for one in chain:
+        one.time += 10 * MS
+        one.freed()
+    story = one_story(*chain)
+    assert not is_drop(story)
+    [line] = StoryJson().lines([story])
+    found = json.loads(line)
+    numbers = []
+    for _ in range(32):
+        numbers.append(found["packet"])
+        branches = [one["story"] for one in found["steps"] if one["step"] == "branch"]
+        found = branches[0]
+    assert numbers == list(range(1, 33))
+    # none is missing, and each says what it is a copy of
+    assert [one["packet"] for one in branches] == list(range(33, 402))
+    assert [one["copy_of"] for one in branches] == list(range(32, 401))
+    assert not any(step["step"] == "branch" for one in branches for step in one["steps"])
 
 
 def test_a_copy_that_shows_no_headers_has_those_of_its_original() -> None:

@@ -78,6 +78,7 @@ class Agent:
             frame=publish.frame,
             linger=seconds(publish.linger),
             told=self._told,
+            tell=tell,
         )
         self.reader = Reader(host, self.feed)
         self.ledger = StreamLedger(seconds(config.stream.age))
@@ -163,8 +164,9 @@ class Agent:
         )
 
     def _lost(self) -> int:
-        """Events that were lost before they were read, and stories that found no room here."""
-        return sum(self.feed.lost.copy().values()) + self.spool.lost[STORIES]
+        """Events that were lost before they were read, and stories that were lost here."""
+        lost = sum(self.feed.lost.copy().values())
+        return lost + self.feed.untold + self.spool.lost[STORIES]
 
     async def _drain(self) -> None:
         """Detach the traces' links, read and publish the rest; for no longer than is configured."""

@@ -12,13 +12,14 @@ from prometheus_client.core import Metric
 
 from ipttctl.fleet.commands import Commands
 from ipttctl.fleet.connection import LeafConnection
-from ipttctl.fleet.feed import Feed
+from ipttctl.fleet.feed import UNTOLD, Feed
 from ipttctl.fleet.ledger import STREAM, UNKNOWN, StreamLedger
 from ipttctl.fleet.metrics import counter, gauge, gauges
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import SPOOL, Spool
 from ipttctl.fleet.watches import Watches
+from ipttctl.frames.head import STORIES
 
 if TYPE_CHECKING:
     from ipttctl.fleet.otlp import OtlpDrops
@@ -60,7 +61,7 @@ class AgentCounts:
         yield counter("ipttctl_events_read", "Events read.", host, {(): self._feed.read})
         yield counter(
             "ipttctl_lost",
-            "Items lost: events by the kernel's causes, items by the bounds of spool and stream.",
+            "Items lost: events by the kernel's causes, items by bounds, stories by faults.",
             host,
             self._losses(),
             "kind",
@@ -114,6 +115,7 @@ class AgentCounts:
         # copies: other threads count meanwhile
         for cause, number in self._feed.lost.copy().items():
             found["events", cause] += number
+        found[STORIES, UNTOLD] += self._feed.untold
         for kind, number in self._spool.lost.copy().items():
             found[kind, SPOOL] += number
         for kind, number in self._ledger.lost.copy().items():

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Final, Literal
 
 from ipttctl.fleet.host import Running, Told
@@ -25,6 +26,9 @@ Chosen = Literal["traces", "all", "none"]
 
 _SIZE: Final = Event.sizeof()
 _MOST_IN_FRAME: Final = 512
+UNTOLD: Final = "untold"
+"""The cause of losses of stories that could not be told, by a fault of the agent's own."""
+
 _LATE: Final = 0.3
 """Seconds for which events of links that were detached may still come."""
 
@@ -52,11 +56,13 @@ class Feed:
         frame: int,
         linger: float,
         told: Callable[[Sequence[Told], str], None] = lambda *_: None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Fill frames up to ``frame`` bytes, or for ``linger`` seconds.
 
         ``told`` is called with all stories, by the thread that reads, and with the name of the
-        watch that they are of; it is empty if they are for others.
+        watch that they are of; it is empty if they are for others. ``tell`` is called with a
+        sentence for the log.
         """
         self._spool = spool
         self._events = events
@@ -65,6 +71,8 @@ class Feed:
         self._frame = frame
         self._linger = linger
         self._told = told
+        self._say = tell
+        self._said = ""
         self._lock = threading.Lock()
         self._traces: dict[str, _Trace] = {}
         self._ending: list[_Trace] = []
@@ -76,6 +84,8 @@ class Feed:
         """Events that were read."""
         self.lost: dict[str, int] = {}
         """Events that were lost before they were read, by cause."""
+        self.untold = 0
+        """Times that stories could not be told, one or more of them."""
 
     def begin(self, trace: str, running: Running, watch: str = "") -> None:
         """Tell the stories of a trace from now on; ``watch`` is the name of one that is for nobody.
@@ -110,9 +120,9 @@ class Feed:
         self._take_events(batches, frozenset().union(*links))
         for trace in traces:
             teller = trace.running.teller
-            self._tell(trace, teller.take(batches) if batches else teller.idle())
+            self._tell(trace, partial(teller.take, batches) if batches else teller.idle)
         for trace in over:
-            self._tell(trace, trace.running.teller.end())
+            self._tell(trace, trace.running.teller.end)
 
     def flush(self) -> None:
         """Put the frame that is not full."""
@@ -128,7 +138,7 @@ class Feed:
             left = [*self._ending, *self._traces.values()]
             self._ending, self._traces = [], {}
         for trace in left:
-            self._tell(trace, trace.running.teller.end())
+            self._tell(trace, trace.running.teller.end)
         self.flush()
         # no frame comes that could say it; of a kind that is not published any more, some items of
         # earlier runs may have been lost
@@ -180,14 +190,26 @@ class Feed:
             return list(batches)
         return [batch for batch in select(batches, wanted, wire) if len(batch)]
 
-    def _tell(self, trace: _Trace, found: list[Told]) -> None:
-        if not found:
-            return
-        self._told(found, trace.watch)
+    def _tell(self, trace: _Trace, stories: Callable[[], list[Told]]) -> None:
+        try:
+            if found := stories():
+                self._put(trace, found)
+        # what packets anybody may send, events and other stories are read and told
+        except Exception as error:
+            self.untold += 1
+            if self._stories:
+                self._spool.lose(STORIES, {UNTOLD: 1})
+            fault = f"{type(error).__name__}: {error}"
+            if fault != self._said:
+                self._say(f"stories of trace {trace.name} could not be told by {fault}")
+            self._said = fault
+
+    def _put(self, trace: _Trace, found: list[Told]) -> None:
         if self._stories:
             lines = [one.line for one in found]
             for part in _parts(lines, self._frame):
                 self._spool.put(STORIES, len(part), JSON_FORMAT, json_body(part), trace.name)
+        self._told(found, trace.watch)
 
 
 def _parts(lines: list[str], most: int) -> list[list[str]]:

@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import AnswerError, Asker
+from ipttctl.fleet.feed import UNTOLD
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.host import Untold
 from ipttctl.fleet.publisher import TRACE
@@ -42,7 +43,7 @@ _STEP: Final = 0.2
 _MOST_READERS: Final = 16
 _STORIES_AT_ONCE: Final = 64
 _MOST_COUNT: Final = 2**62
-_LOSSES: Final = ("ring", "memory", "observer", SPOOL)
+_LOSSES: Final = ("ring", "memory", "observer", SPOOL, UNTOLD)
 """The causes by which this trace lacks something. Others are of frames of before, which the
 leaf's stream threw away; of those of this trace the numbers are missing."""
 

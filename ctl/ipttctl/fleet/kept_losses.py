@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from ipttctl.fleet.feed import UNTOLD
 from ipttctl.fleet.ledger import STREAM, UNKNOWN
 from ipttctl.fleet.spool import SPOOL
 from ipttctl.frames.head import EVENTS, STORIES, FrameHead
 from ipttctl.numbers import counted
 
-_OF_KIND: Final = frozenset({SPOOL, STREAM})
+_OF_KIND: Final = frozenset({SPOOL, STREAM, UNTOLD})
 """Causes by which frames of a kind tell of items of their own kind. By the others, those of the
 kernel, frames of each kind tell of all events."""
 
@@ -51,7 +52,7 @@ class RunLosses:
         return found
 
     def away(self, kind: str) -> Counter[str]:
-        """Items of a kind that bounds of the agent or of its stream threw away."""
+        """Items of a kind that bounds threw away, of the agent or its stream, or that it lost."""
         return Counter({c: number for c, number in self._told[kind].items() if c in _OF_KIND})
 
 

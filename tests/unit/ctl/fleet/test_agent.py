@@ -376,6 +376,44 @@ def test_a_story_that_nothing_can_hold_is_counted_and_holds_nothing_up(
     asyncio.run(run())
 
 
+def test_a_story_that_cannot_be_told_is_counted_and_ends_nothing(
+    leaf: Server, agent_key: Key, reader_key: Key
+) -> None:
+    def story(number: int) -> Told:
+        if number == 0:
+            raise RecursionError("too deep")
+        return told(number)
+
+    said: list[str] = []
+
+    async def run() -> None:
+        host = FakeHost(story=story)
+        config = agent_config(leaf, agent_key, "publish: {events: none}\n")
+        async with (
+            running_agent(config, host, said.append) as agent,
+            client(leaf, reader_key) as reader,
+        ):
+            await until(lambda: agent.connection.client)
+            await ask(reader, verb="trace", lease=30)
+            other = await ask(reader, verb="trace", lease=30)
+            for count in (1, 2):
+                host.feed.put(1, link=100)
+                await until(lambda count=count: agent.feed.untold == count)
+            # another trace goes on
+            host.traces[1].teller._stories = told
+            host.feed.put(1, link=101)
+            await kept(reader, "ipttctl-web1", 1)
+            answer = await ask(reader, verb="end", trace=other["trace"])
+            assert answer["lost"] == 2
+            [(head, body)] = await kept(reader, "ipttctl-web1", 1)
+        assert [one["packet"] for one in json_of(head, body)] == [0]
+        assert (head.sequence, head.lost) == (0, {"untold": 2})
+        assert sum("could not be told by RecursionError: too deep" in one for one in said) == 1
+        assert agent.drained
+
+    asyncio.run(run())
+
+
 def test_a_fault_in_a_command_is_answered_and_ends_nothing(
     leaf: Server, agent_key: Key, reader_key: Key
 ) -> None:

@@ -209,7 +209,7 @@ def test_what_was_lost_is_told_by_host_and_cause_and_once(
     one, two, three = (FrameNumbers(f"web{n}", "b") for n in (1, 2, 3))
     messages = [
         events(lossy(one, EVENTS, {**KERNELS, "stream": 50}), 2),
-        stories(lossy(one, STORIES, {**KERNELS, "spool": 1}), [dropped(1)]),
+        stories(lossy(one, STORIES, {**KERNELS, "spool": 1, "untold": 2}), [dropped(1)]),
         events(lossy(two, EVENTS, {"observer": 1}), 1),
         stories(lossy(two, STORIES, {"observer": 1, "unknown": 4}), [dropped(2)]),
         # the frame of events that said it was lost itself, and comes again
@@ -217,15 +217,15 @@ def test_what_was_lost_is_told_by_host_and_cause_and_once(
         stories(three, [dropped(4)]),
     ]
     keep(leaf, reader_key, [*messages, messages[0], messages[1]])
-    nested = "3 runs of programs (nested)"
+    untold, nested = "3 stories (1 spool, 2 untold)", "3 runs of programs (nested)"
     unknown = "what 4 messages held (unknown)"
     of_stories = [
-        f"web1 lost 7 events (2 memory, 5 ring), 1 story (1 spool) and {nested}",
+        f"web1 lost 7 events (2 memory, 5 ring), {untold} and {nested}",
         f"web2 lost 1 event (1 observer) and {unknown}",
         "web3 lost 9 events (9 ring)",
     ]
     of_both = [
-        f"web1 lost 57 events (2 memory, 5 ring, 50 stream), 1 story (1 spool) and {nested}",
+        f"web1 lost 57 events (2 memory, 5 ring, 50 stream), {untold} and {nested}",
         *of_stories[1:],
     ]
     for arguments, expected in (
@@ -240,7 +240,7 @@ def test_what_was_lost_is_told_by_host_and_cause_and_once(
     assert capsys.readouterr().err.splitlines()[:-1] == of_both
     found = rows(capsys, "SELECT host, lost, thrown_away FROM hosts ORDER BY host", settings)
     assert [tuple(one.values()) for one in found] == [
-        *(("web1", 10, 51), ("web2", 1, 0), ("web3", 9, 0)),
+        *(("web1", 10, 53), ("web2", 1, 0), ("web3", 9, 0)),
     ]
 
 

@@ -92,7 +92,10 @@ class Commands:
         self._on_host = on_host
         self.swaps = SwapCounts(host)
         """Numbers of swaps, by what became of them."""
-        self._trials = Trials(host, Path(config.objects.directory), _WHY, self.swaps.took)
+        self._trials = Trials(
+            *(host, Path(config.objects.directory), _WHY, self.swaps.took),
+            allowed="apply" in config.allow,
+        )
         self._began = began
         self._ended = ended
         self._waiting: asyncio.Queue[tuple[Client, Msg, Request]] = asyncio.Queue(_MOST_WAITING)
@@ -132,8 +135,8 @@ class Commands:
             if due:
                 pause = _EXPIRY
                 try:
-                    if rollout := await self._on_host(self._trials.expire):
-                        self._tell(f"roll-out {rollout} was not kept in time, and is undone")
+                    if said := await self._on_host(self._trials.expire):
+                        self._tell(said)
                 # the module is not loaded, perhaps: there is nothing then, or later
                 except Exception as error:
                     failed, pause = True, _EXPIRY_AGAIN

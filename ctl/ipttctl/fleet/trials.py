@@ -27,6 +27,7 @@ Steps: TypeAlias = list[dict[str, Any]]
 
 _FILE: Final = "rollout.json"
 _MOST_UNDONE: Final = 64
+_STARTED_AGAIN: Final = "the host was started again"
 
 
 class HostTrial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,12 +68,19 @@ class Trials:
         directory: Path,
         reason: str,
         took: Callable[[Steps], None] = lambda _: None,
+        *,
+        allowed: bool = True,
     ) -> None:
-        """Keep the file in the directory of objects; ``took`` is told of steps on the host."""
+        """Keep the file in the directory of objects; ``took`` is told of steps on the host.
+
+        ``allowed`` is whether others may still have this host apply a state: without that nothing
+        comes back that is not there.
+        """
         self._host = host
         self._took = took
         self._directory = directory
         self._reason = reason
+        self._allowed = allowed
         self._until: float | None = None
 
     @property
@@ -82,19 +90,24 @@ class Trials:
         return until is not None and _now() > until
 
     def expire(self) -> str:
-        """Undo what nobody has kept in time; returns the roll-out, empty if there is none.
+        """Undo what nobody has kept in time; returns a sentence on it, empty if there is none.
 
         Called at the start too: an agent that was killed may have missed the time.
         """
-        trial = self._read().trial
-        if trial is None or trial.kept or trial.until is None:
+        journal = self._read()
+        trial = journal.trial
+        if trial is None or trial.kept:
             return ""
-        # after a reboot the clock began anew, and nothing of the trial is there
-        if trial.boot == self._host.facts().boot and _now() <= trial.until:
+        if trial.boot != self._host.facts().boot:
+            # no link outlives that, those of before neither: what comes back is rolled out
+            journal = msgspec.structs.replace(journal, base={}, trial=None)
+            self._write(_with_undone(journal, trial.rollout, _STARTED_AGAIN))
+            return f"roll-out {trial.rollout} is over: {_STARTED_AGAIN}"
+        if trial.until is None or _now() <= trial.until:
             return ""
-        why = self._wrong(trial, self._host.watched())
-        self.rollback(trial.rollout, why or "it was not kept in time")
-        return trial.rollout
+        why = self._wrong(trial, self._host.watched()) or "it was not kept in time"
+        self._undo(trial.rollout, why, self._back(journal, trial))
+        return f"roll-out {trial.rollout} was not kept in time, and is undone"
 
     def apply(self, request: ApplyRequest) -> Steps:
         """Make a state that of the fleet here; returns the steps taken.
@@ -169,19 +182,9 @@ class Trials:
         self._write(msgspec.structs.replace(journal, trial=kept))
         return {"steps": steps}
 
-    def rollback(self, rollout: str, why: str = "it was undone here") -> dict[str, Any]:
+    def rollback(self, rollout: str) -> dict[str, Any]:
         """Make all as it was before a roll-out, and refuse to apply it from now on."""
-        journal = self._read()
-        steps: Steps = []
-        if journal.trial and journal.trial.rollout == rollout:
-            steps = self._host.undo(_state(journal.base or {}), self._directory, self._reason)
-            self._took(steps)
-            journal = msgspec.structs.replace(journal, trial=None)
-        if rollout not in journal.undone:
-            undone = [*journal.undone, rollout][-_MOST_UNDONE:]
-            journal = msgspec.structs.replace(journal, undone=undone, why=why)
-        self._write(journal)
-        return {"steps": steps}
+        return {"steps": self._undo(rollout, "it was undone here", self._read().base or {})}
 
     def status(self) -> dict[str, Any]:
         """The last roll-out here, what became of it, and the links that the fleet declared."""
@@ -217,6 +220,32 @@ class Trials:
         now = journal.trial.declared if journal.trial else {}
         return _digests(journal.base or {}) | _digests(now)
 
+    def _undo(self, rollout: str, why: str, base: Mapping[str, Declared]) -> Steps:
+        journal = self._read()
+        steps: Steps = []
+        if journal.trial and journal.trial.rollout == rollout:
+            steps = self._host.undo(_state(base), self._directory, self._reason)
+            self._took(steps)
+            journal = msgspec.structs.replace(journal, base=dict(base), trial=None)
+        self._write(_with_undone(journal, rollout, why))
+        return steps
+
+    def _back(self, journal: RolloutJournal, trial: HostTrial) -> dict[str, Declared]:
+        """The state before a trial, as far as it may come back.
+
+        Swaps that wait are rolled back in any case, and what was not touched stays.
+        """
+        base = journal.base or {}
+        if self._allowed:
+            return base
+        there = {one.name: one for one in self._host.watched()}
+        return {
+            name: link
+            for name, link in base.items()
+            if (one := there.get(name))
+            and (one.waits or one.undone or one.link not in trial.swapped)
+        }
+
     def _apply(self, links: Mapping[str, Declared], terms: TrialTerms) -> Steps:
         steps = self._host.apply(_state(links), self._directory, terms, self._reason)
         self._took(steps)
@@ -242,7 +271,7 @@ class Trials:
     def _wrong(self, trial: HostTrial, links: list[FleetLink]) -> str:
         """The reason why the state is not what was applied, or kept; empty if it is."""
         if trial.boot != self._host.facts().boot:
-            return "the host was started again"
+            return _STARTED_AGAIN
         there = {one.link: one for one in links}
         for name, number in (trial.links or {}).items():
             if number not in there:
@@ -292,6 +321,14 @@ class Trials:
             raise IpttctlError(
                 f"cannot write {self._directory / _FILE}: {os_reason(error)}"
             ) from None
+
+
+def _with_undone(journal: RolloutJournal, rollout: str, why: str) -> RolloutJournal:
+    """The journal once a roll-out was undone, for a reason."""
+    if rollout in journal.undone:
+        return journal
+    undone = [*journal.undone, rollout][-_MOST_UNDONE:]
+    return msgspec.structs.replace(journal, undone=undone, why=why)
 
 
 def _made(steps: Steps) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -62,19 +63,19 @@ def commands_of(host: FleetHost, directory: Path, said: list[str]) -> Commands:
         return work()
 
     config = parse_config(
-        "leaf: {url: 'nats://127.0.0.1:1', nkey: /none}\nhost: web1\n"
+        "leaf: {url: 'nats://127.0.0.1:1', nkey: /none}\nhost: web1\nallow: [apply]\n"
         f"objects: {{directory: {directory}}}\n",
         "agent.yaml",
     )
     return Commands(config, host, on_host, lambda *_: None, lambda _: None, tell=said.append)
 
 
-def test_what_cannot_be_undone_after_a_reboot_is_tried_again(
+def test_what_cannot_be_undone_is_tried_again(
     host: FleetHost, trials: Trials, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The module is loaded later than the agent is started, and time counts anew."""
-    trials.apply(tried())
-    host.reboot()
+    """The module may be loaded later than the agent is started."""
+    trials.apply(tried(1e-9))
+    host.links_now.clear()
     host.error = "the module is not loaded"
     monkeypatch.setattr(commands, "_EXPIRY", 0.01)
     monkeypatch.setattr(commands, "_EXPIRY_AGAIN", 0.01)
@@ -98,6 +99,51 @@ def test_what_cannot_be_undone_after_a_reboot_is_tried_again(
         "a roll-out that was not kept in time is not undone: the module is not loaded",
         f"roll-out {ROLLOUT} was not kept in time, and is undone",
     ]
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 3600])
+def test_nothing_comes_back_by_itself_after_a_reboot(
+    host: FleetHost, trials: Trials, directory: Path, seconds: float
+) -> None:
+    """Links do not outlive it: nothing of the fleet runs here, and nobody asks for it."""
+    trials.apply(tried(seconds))
+    host.reboot()
+    host.done.clear()
+    again = Trials(host, directory, "a test")
+    assert again.expire() == f"roll-out {ROLLOUT} is over: the host was started again"
+    assert host.done == []
+    status = again.status()
+    assert (status["rollout"], status["state"]) == (ROLLOUT, "undone")
+    assert status["why"] == "the host was started again"
+    assert not again.due
+    assert again.expire() == ""
+    # and so it is before the next one
+    again.apply(ApplyRequest(links=dict(NEW.links), rollout="00000000000000bb"))
+    again.rollback("00000000000000bb")
+    assert host.programs() == {}
+
+
+def test_what_is_not_allowed_any_more_does_not_come_back_by_itself(
+    host: FleetHost, trials: Trials, directory: Path
+) -> None:
+    """Swaps are rolled back and new links go all the same."""
+    trials.apply(tried(0.05))
+    # the swap that waits lets nothing go
+    del host.links_now["gone"]
+    time.sleep(0.1)
+    again = Trials(host, directory, "a test", allowed=False)
+    assert again.expire() == f"roll-out {ROLLOUT} was not kept in time, and is undone"
+    assert host.programs() == programs_of(bundle_of(a="old"))
+
+
+def test_what_somebody_kept_of_it_goes_where_nothing_may_come_back(
+    host: FleetHost, trials: Trials, directory: Path
+) -> None:
+    trials.apply(tried(0.05))
+    host.links_now["a"].before = host.links_now["a"].until = None
+    time.sleep(0.1)
+    Trials(host, directory, "a test", allowed=False).expire()
+    assert host.programs() == programs_of(bundle_of(gone="old"))
 
 
 @pytest.mark.parametrize("kept", [True, False])

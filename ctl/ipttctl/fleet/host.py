@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol, TypeAlias
+
+import msgspec
 
 from ipttctl.link.condition import Condition
 from ipttctl.link.losses import Losses
@@ -126,6 +128,9 @@ class TrialTerms:
     guards: tuple[Condition, ...] = ()
 
 
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A number of a link. Others are told it, and a host may answer with any: this much is believed."""
+
 KEPT: Final = "kept"
 """The end of a swap that was for good, or confirmed."""
 
@@ -145,12 +150,12 @@ class FleetLink:
     """
 
     name: str
-    link: int
-    generation: int
+    link: Count
+    generation: Count
     waits: bool = False
     left: float | None = None
     undone: str = ""
-    counters: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, Count] = field(default_factory=dict)
     end: str = ""
 
 

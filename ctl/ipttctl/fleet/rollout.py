@@ -348,7 +348,15 @@ class Rollout:
 
         async def one(host: str) -> None:
             async with self._few:
-                heard(host, await self._answer(host, verb, request(host)))
+                answer = await self._answer(host, verb, request(host))
+                try:
+                    heard(host, answer)
+                except _HaltError:
+                    raise
+                # whatever a host answers, the others are undone
+                except Exception as error:
+                    fault = type(error).__name__
+                    raise _HaltError(f"{host}: the answer to {verb} is none: {fault}") from error
 
         tasks = [asyncio.create_task(one(host)) for host in hosts]
         try:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ipttctl.errors import UsageError
+from ipttctl.fleet import rollout
 from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.rollout import HaltedError
 from ipttctl.fleet.rollout_record import TakenError
@@ -106,7 +109,9 @@ def test_all_hosts_get_the_state_wave_by_wave(servers: TwoServers) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("what", ["error", "guard", "silent", "reboot", "expired", "nonsense"])
+@pytest.mark.parametrize(
+    "what", ["error", "guard", "silent", "reboot", "expired", "nonsense", "huge", "fault"]
+)
 def test_a_host_that_fails_in_the_second_wave_has_all_undone(
     servers: TwoServers, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +141,11 @@ def test_a_host_that_fails_in_the_second_wave_has_all_undone(
                     hosts[1].on_apply = lambda: loop.call_later(0.2, expire)
                 case "nonsense":
                     monkeypatch.setattr(running[1].commands._trials, "status", lambda: {"x": 1})
+                case "huge":
+                    trials = running[1].commands._trials
+                    monkeypatch.setattr(trials, "status", _huge(trials.status))
+                case "fault":
+                    monkeypatch.setattr(rollout, "violated", _fault)
                 case _:
                     monkeypatch.setattr(running[1].commands, "_take", _nothing)
             with pytest.raises(HaltedError) as caught:
@@ -147,6 +157,8 @@ def test_a_host_that_fails_in_the_second_wave_has_all_undone(
                 "reboot": "web002: it was started again",
                 "expired": "web002: link a was swapped back: it was not confirmed in time",
                 "nonsense": "web002: the answer to status is none",
+                "huge": "web002: the answer to status is none",
+                "fault": "web001: the answer to status is none: ZeroDivisionError",
             }[what]
             assert sentence in str(caught.value)
             record = await record_of(asker)
@@ -403,6 +415,24 @@ def _once(host: FleetHost) -> Any:
         host.error = "" if host.error else "no memory"
 
     return fail
+
+
+def _huge(status: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Have a host tell numbers whose difference has more digits than Python writes."""
+    drops = itertools.cycle((-9 * 10**4298, 10**4300 - 1))
+
+    def told() -> dict[str, Any]:
+        found = status()
+        number = next(drops)
+        for link in found["links"]:
+            link["counters"] = {"packets": 1, "drops": number}
+        return found
+
+    return told
+
+
+def _fault(*_: Any) -> str:
+    raise ZeroDivisionError
 
 
 async def _nothing(*_: Any) -> None:

@@ -38,6 +38,9 @@ START: Final = 600.0
 LEASE: Final = 30.0
 """Seconds for which hosts trace on if this asker is gone."""
 
+_LEAST_LEASE: Final = 1.0
+"""The shortest that agents are configured with; at the end of a trace what is left is less."""
+
 _KEY_SIZE: Final = 16
 _STEP: Final = 0.2
 _MOST_READERS: Final = 16
@@ -52,6 +55,14 @@ def _count(answer: Mapping[str, Any], name: str) -> int | None:
     """A number of an answer, if it is one that counts something."""
     value = answer.get(name)
     return value if isinstance(value, int) and 0 <= value < _MOST_COUNT else None
+
+
+def _lease(answer: Mapping[str, Any]) -> float:
+    """The seconds for which a host traces on, if it grants less than it was asked for."""
+    value = answer.get("lease")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LEASE:
+        return LEASE
+    return max(_LEAST_LEASE, value)
 
 
 @dataclass(eq=False)
@@ -82,6 +93,8 @@ class TracedHost:
     """Items that its agent has lost so far, by its first answer and its last."""
     untold: Untold = field(default_factory=Untold)
     """Packets of which it told nothing; known at the end."""
+    lease: float = LEASE
+    """Seconds for which it traces on, by its last answer that says so."""
 
     def begin(self, head: FrameHead) -> None:
         """Take the first frame of the trace.
@@ -93,7 +106,9 @@ class TracedHost:
         self.begun = True
 
     def take_answer(self, answer: Mapping[str, Any]) -> None:
-        """Take note of what an answer tells of losses."""
+        """Take note of what an answer tells of losses, and of its lease."""
+        if "lease" in answer:
+            self.lease = _lease(answer)
         if (lost := _count(answer, "lost")) is not None:
             self.last_loss = lost
             if self.first_loss is None:
@@ -179,8 +194,8 @@ class HostsTrace:
     async def _renew(self, host: TracedHost) -> None:
         """Let it go on, on a host, until cancelled. Answers tell how clocks differ."""
         request = {"trace": host.trace, "lease": LEASE}
-        pause = LEASE / 3
         while True:
+            pause = min(LEASE, host.lease) / 3
             sent = time.monotonic_ns()
             try:
                 answer = await self.asker.ask(host.name, "renew", request, LEASE / 6)
@@ -188,10 +203,11 @@ class HostsTrace:
                 host.problem, pause = str(error), LEASE / 3
             # the hub is started again, perhaps, and there may be time left
             except IpttctlError as error:
-                host.problem, pause = str(error), LEASE / 30
+                host.problem, pause = str(error), min(LEASE / 30, pause)
             else:
-                host.problem, host.answered, pause = "", True, LEASE / 3
+                host.problem, host.answered = "", True
                 host.take_answer(answer)
+                pause = min(LEASE, host.lease) / 3
                 if (clock := _count(answer, "clock")) is not None:
                     self.joiner.clocks.asked(host.life, sent, clock, time.monotonic_ns())
             await asyncio.sleep(pause)

@@ -290,6 +290,18 @@ def test_hosts_that_began_go_on_until_the_last_one_has(
     asyncio.run(run())
 
 
+def test_hosts_that_grant_less_than_they_are_asked_for_go_on(servers: TwoServers) -> None:
+    async def run() -> None:
+        async with fleet(servers, more="traces: {lease: 1s}\n") as (hosts, asker):
+            async with traced(asker) as trace:
+                await asyncio.sleep(3)
+                assert not any(host.traces[0].detached for host in hosts)
+                assert list(trace.sentences()) == []
+            assert all(host.traces[0].detached for host in hosts)
+
+    asyncio.run(run())
+
+
 def test_an_end_while_hosts_begin_ends_it_on_those_that_have(servers: TwoServers) -> None:
     async def run() -> None:
         async with fleet(servers) as (hosts, asker):

@@ -162,7 +162,7 @@ def test_answers_that_make_no_sense_end_no_renewal(value: object) -> None:
 
         async def ask(self, *_: Any) -> dict[str, Any]:
             self.asked += 1
-            return {"clock": value, "lost": value}
+            return {"clock": value, "lost": value, "lease": value}
 
     async def run() -> None:
         asker = Answering()

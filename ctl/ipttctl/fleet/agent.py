@@ -90,7 +90,7 @@ class Agent:
         )
         keeper = LedgerKeeper(
             self.ledger,
-            Path(config.objects.directory) / f"stream-{config.stream_name}.json",
+            Path(config.own_objects.directory) / f"stream-{config.stream_name}.json",
             config.host,
             self.numbers.run,
             tell,

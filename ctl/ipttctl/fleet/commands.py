@@ -93,7 +93,7 @@ class Commands:
         self.swaps = SwapCounts(host)
         """Numbers of swaps, by what became of them."""
         self._trials = Trials(
-            *(host, Path(config.objects.directory), _WHY, self.swaps.took),
+            *(host, Path(config.own_objects.directory), _WHY, self.swaps.took),
             allowed="apply" in config.allow,
         )
         self._began = began
@@ -252,14 +252,14 @@ class Commands:
             case RollbackRequest(rollout=str(rollout)):
                 # by then the directory may have been emptied
                 needed = await self._on_host(partial(self._trials.needed, rollout))
-                await objects.fetch(client, self._config.objects, needed)
+                await objects.fetch(client, self._config.own_objects, needed)
                 answer = await self._on_host(partial(self._trials.rollback, rollout))
             case _:
                 links = [link for _, link in declared(request)]
                 digests = {one.digest for link in links for one in link.programs.values()}
-                place = await objects.fetch(client, self._config.objects, digests)
+                place = await objects.fetch(client, self._config.own_objects, digests)
                 used = await self._on_host(self._trials.used)
-                await asyncio.to_thread(objects.prune, self._config.objects, digests | used)
+                await asyncio.to_thread(objects.prune, self._config.own_objects, digests | used)
                 answer = await self._on_host(partial(self._run_programs, request, place))
         return answer
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Final, Literal, TypeAlias
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from ipttctl.fleet.filter_words import LONGEST as LONGEST_FILTER
 from ipttctl.fleet.spellings import (
@@ -201,6 +201,17 @@ class AgentConfig(_Section, frozen=True):
     def token(self) -> str:
         """The host's token in subjects."""
         return host_token(self.host)
+
+    @property
+    def own_objects(self) -> ObjectsOptions:
+        """The options of objects, with a directory that no other agent of this machine has.
+
+        Those of several namespaces may have the same configuration, and links of their own.
+        """
+        if self.netns is None:
+            return self.objects
+        directory = f"{self.objects.directory}/{self.netns}"
+        return structs.replace(self.objects, directory=directory)
 
     @property
     def stream_name(self) -> str:

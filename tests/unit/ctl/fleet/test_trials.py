@@ -58,16 +58,33 @@ def test_a_swap_that_goes_back_before_it_is_noted_is_known(trials: Trials) -> No
     assert status["why"] == "link a was swapped back: it was not confirmed in time"
 
 
-def commands_of(host: FleetHost, directory: Path, said: list[str]) -> Commands:
+def commands_of(host: FleetHost, directory: Path, said: list[str], more: str = "") -> Commands:
     async def on_host(work: Callable[[], Any]) -> Any:
         return work()
 
     config = parse_config(
         "leaf: {url: 'nats://127.0.0.1:1', nkey: /none}\nhost: web1\nallow: [apply]\n"
-        f"objects: {{directory: {directory}}}\n",
+        f"objects: {{directory: {directory}}}\n{more}",
         "agent.yaml",
     )
     return Commands(config, host, on_host, lambda *_: None, lambda _: None, tell=said.append)
+
+
+def test_agents_of_several_namespaces_do_not_undo_what_others_applied(directory: Path) -> None:
+    """They may have the same directory, as they do where nobody says which."""
+    hosts = {name: FleetHost() for name in ("left", "right")}
+    made = {
+        name: commands_of(host, directory, [], f"netns: {name}\n")._trials
+        for name, host in hosts.items()
+    }
+    made["left"].apply(tried())
+    made["left"].confirm(ROLLOUT)
+    rollout = "00000000000000bb"
+    made["right"].apply(ApplyRequest(links=dict(OLD.links), rollout=rollout))
+    made["right"].rollback(rollout)
+    assert hosts["left"].programs() == programs_of(NEW)
+    assert hosts["right"].programs() == {}
+    assert made["left"].status()["state"] == "kept"
 
 
 def test_what_cannot_be_undone_is_tried_again(

@@ -31,6 +31,7 @@ from ipttctl.state import DeclaredLink, State, Step, Terms
 from ipttctl.state.apply import apply_state, diff_state
 from ipttctl.state.file import read_state
 from ipttctl.state.steps import step_object
+from ipttctl.system import netns
 from ipttctl.system.host_identity import HostIdentity
 from ipttctl.system.inherited import Inherited
 from ipttproto import Counter, EventBatch, SwapOutcome
@@ -100,7 +101,14 @@ class LocalHost:
         except IpttctlError:
             # the reader says why there are no events
             pass
-        return Facts(os.uname().release, identity.boot_id, VERSION, module, features)
+        within = None
+        if self._scope.namespace is not None:
+            try:
+                within = netns.resolve(self._scope.namespace).cookie
+            except IpttctlError:
+                # it may be made later
+                within = 0
+        return Facts(os.uname().release, identity.boot_id, VERSION, module, features, within)
 
     def clock(self) -> int:
         """The clock (ns) that events have their times from."""

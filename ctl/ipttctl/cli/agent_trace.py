@@ -157,7 +157,7 @@ class LocalTrace:
             texts = stack.enter_context(RuleTexts(controller, names))
             story_names = StoryNames(who, names, texts, Peers(names))
             self._links = links
-            self._namespace, self._cookie = namespace, cookie
+            self._namespace, self.within = namespace, cookie
             opened = stack.pop_all()
         self.teller = LocalTeller(
             self.links,
@@ -174,7 +174,7 @@ class LocalTrace:
         Raises:
             IpttctlError: they are not.
         """
-        if _cookie(self._namespace) != self._cookie:
+        if _cookie(self._namespace) != self.within:
             raise UsageError(f"network namespace {self._namespace} is another one now")
         left_out, unfollowed = self._links.look()
         return Untold(left_out.packets, unfollowed)

@@ -80,6 +80,7 @@ class Agent:
             told=self._told,
             tell=tell,
         )
+        self.feed.within = self._facts.within
         self.reader = Reader(host, self.feed)
         self.ledger = StreamLedger(seconds(config.stream.age))
         self._worker = ThreadPoolExecutor(1, "host")
@@ -223,6 +224,7 @@ class Agent:
         """Look at the host as it is now."""
         with suppress(IpttctlError, ProtocolError, OSError):
             self._facts = await self._on_host(self._host.facts)
+            self.feed.within = self._facts.within
 
     def _heartbeat(self, interval: float) -> Heartbeat:
         facts: Facts = self._facts

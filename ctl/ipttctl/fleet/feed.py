@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Final, Literal
 
+from ipttctl.events import one_namespace
 from ipttctl.fleet.host import Running, Told
 from ipttctl.fleet.spool import Spool
 from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
@@ -84,6 +85,8 @@ class Feed:
         """Events that were read."""
         self.lost: dict[str, int] = {}
         """Events that were lost before they were read, by cause."""
+        self.within: int | None = None
+        """The cookie of the only namespace whose events are published; 0 while it is not there."""
         self.untold = 0
         """Times that stories could not be told, one or more of them."""
 
@@ -95,6 +98,8 @@ class Feed:
         """
         with self._lock:
             self._traces[trace] = _Trace(trace, running, watch)
+        if running.within is not None:
+            self.within = running.within
 
     def end(self, trace: str) -> None:
         """Tell the rest of a trace whose links were detached, and then no more of it."""
@@ -116,8 +121,7 @@ class Feed:
         self._count(losses)
         if batches:
             self.read += sum(map(len, batches))
-        links = (one.running.links for one in traces if not one.watch)
-        self._take_events(batches, frozenset().union(*links))
+        self._take_events(batches, traces)
         for trace in traces:
             teller = trace.running.teller
             self._tell(trace, partial(teller.take, batches) if batches else teller.idle)
@@ -165,9 +169,15 @@ class Feed:
             for kind in self._kinds:
                 self._spool.lose(kind, new)
 
-    def _take_events(self, batches: Sequence[EventBatch], links: frozenset[int]) -> None:
+    def _take_events(self, batches: Sequence[EventBatch], traces: Sequence[_Trace]) -> None:
         if batches and self._events != "none":
-            for batch in self._chosen(batches, links):
+            # those of all links are of watches too
+            wanted = [one for one in traces if self._events == "all" or not one.watch]
+            links = frozenset[int]().union(*(one.running.links for one in wanted))
+            chosen = self._chosen(batches, links)
+            if chosen and self.within is not None:
+                chosen = one_namespace.batches_within(chosen, self.within, links)
+            for batch in chosen:
                 if not self._waiting:
                     self._since = time.monotonic()
                 self._waiting.append(batch)

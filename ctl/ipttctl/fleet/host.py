@@ -18,13 +18,18 @@ from ipttproto import EventBatch
 
 @dataclass(frozen=True)
 class Facts:
-    """A host as its heartbeat tells it; ``module`` is empty while the module is not loaded."""
+    """A host as its heartbeat tells it; ``module`` is empty while the module is not loaded.
+
+    ``within`` is the cookie of the network namespace that the agent is for; 0 while that is not
+    there, None if it is for all of them. It is not told.
+    """
 
     kernel: str
     boot: str
     version: str
     module: str = ""
     features: tuple[str, ...] = ()
+    within: int | None = None
 
 
 class Source(Protocol):
@@ -91,6 +96,10 @@ class Running(Protocol):
     @property
     def teller(self) -> Teller:
         """Its stories."""
+
+    @property
+    def within(self) -> int | None:
+        """The cookie of the only network namespace that it is about, if it is about one."""
 
     def look(self) -> Untold:
         """Look whether it still sees all that it should; returns the packets left out so far.

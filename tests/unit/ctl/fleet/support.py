@@ -246,6 +246,7 @@ class FakeRunning:
     untold: Untold = field(default_factory=Untold)
     gone: IpttctlError | None = None
     looks: int = 0
+    within: int | None = None
 
     def look(self) -> Untold:
         self.looks += 1

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -20,10 +20,11 @@ from ipttctl.fleet.host import TraceOrder, Untold
 from ipttctl.fleet.publisher import TRACE
 from ipttctl.fleet.spool import Spool
 from ipttctl.fleet.watches import Watches
-from ipttctl.frames.bodies import json_of
+from ipttctl.frames.bodies import events_of, json_of
 from ipttctl.frames.writer import FrameNumbers
 from ipttctl.link.losses import Losses
 from ipttctl.system.service_manager import ServiceManager
+from ipttproto import Kind, parse_batch
 from tests.unit.ctl.fleet.support import (
     FakeHost,
     FakeRunning,
@@ -43,6 +44,7 @@ from tests.unit.ctl.fleet.test_metrics import METRICS, by_rule, fetch, samples
 from tests.unit.ctl.fleet.test_metrics import told as told_story
 from tests.unit.ctl.fleet.test_otlp import collector, values
 from tests.unit.ctl.stories.packets import one_story
+from tests.unit.ctl.support import batch_payload, event
 
 DROPS = "watch: [{name: drops, filter: udp port 9, drops: true}]\n"
 OWN = ("host", "web1")
@@ -305,6 +307,46 @@ def test_events_of_a_watch_are_published_where_all_are(
         assert {head.kind: head.count for head, _ in frames} == {"events": 2, "stories": 2}
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("published", ["traces", "all"])
+def test_of_other_namespaces_no_events_are_published(published: Literal["traces", "all"]) -> None:
+    """A packet that comes into another one has left, which events say as stories do."""
+    own, other, link, other_link = 7, 8, 3, 4
+    spool = Spool(FrameNumbers("web1", "b"), 1 << 20)
+    feed = Feed(spool, events=published, stories=False, frame=1 << 20, linger=60)
+    links = frozenset({link})
+    feed.begin("t", FakeRunning(links, FakeTeller(links, told), within=own))
+    events = [
+        event(link=link, kind=kind, netns_cookie=cookie, packet=5, saddr=bytes([10]) * 16)
+        for kind, cookie in (
+            (Kind.JOURNEY_SENT, own),
+            (Kind.JOURNEY_RECEIVED, other),
+            (Kind.SPINE_FUNCTION, other),
+            (Kind.LEFT_OUT, 0),
+        )
+    ]
+    # of somebody else's trace, of which only arrivals are not here
+    events.append(event(link=other_link, kind=Kind.JOURNEY_RECEIVED, netns_cookie=other))
+    feed.take([parse_batch(batch_payload(events, payloads={1: b"there"}))], Losses())
+    feed.flush()
+    frame = spool.take()
+    assert frame is not None
+    found = [one for batch in events_of(frame.head, frame.body) for one in batch.events]
+    kinds = [Kind.JOURNEY_SENT, Kind.JOURNEY_FREED, Kind.LEFT_OUT]
+    assert [one["kind"] for one in found] == kinds
+    assert [one["netns_cookie"] for one in found] == [own, own, 0]
+    assert not bytes(found[1]["saddr"]).strip(b"\0")
+    assert b"there" not in frame.body
+
+
+def test_while_its_namespace_is_not_there_an_agent_publishes_no_events() -> None:
+    spool = Spool(FrameNumbers("web1", "b"), 1 << 20)
+    feed = Feed(spool, events="all", stories=False, frame=1 << 20, linger=60)
+    feed.within = 0
+    feed.take([parse_batch(batch_payload([event(netns_cookie=8)]))], Losses())
+    feed.flush()
+    assert not len(spool)
 
 
 def test_one_that_begins_again_at_once_tells_its_stories_beside_the_rest_of_before() -> None:

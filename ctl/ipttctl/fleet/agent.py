@@ -87,7 +87,9 @@ class Agent:
         self._stopping = asyncio.Event()
         self._asked = asyncio.Event()
         self.connection = LeafConnection(
-            lambda: options_of(config.leaf), self._connected, overrun=self._overrun
+            *(lambda: options_of(config.leaf), self._connected),
+            overrun=self._overrun,
+            tell=tell,
         )
         keeper = LedgerKeeper(
             self.ledger,

@@ -96,14 +96,18 @@ class LeafConnection:
         connected: Callable[[Client], Awaitable[None]],
         *,
         overrun: Callable[[str], None] = lambda _: None,
+        tell: Callable[[str], None] = lambda _: None,
         longest_pause: float = _LONGEST_PAUSE,
     ) -> None:
         """Call ``connected`` for each new connection; if it raises, the connection is left.
 
         ``overrun`` is called with the subject of each message that was dropped because as many
-        as may were waiting.
+        as may were waiting. ``tell`` is called with a sentence for the log on what else went wrong
+        while there is a connection.
         """
         self._overrun = overrun
+        self._tell = tell
+        self._told = ""
         self._options = options
         self._connected = connected
         self._longest = longest_pause
@@ -152,7 +156,13 @@ class LeafConnection:
             if isinstance(error, nats.errors.SlowConsumerError):
                 self._overrun(error.subject)
                 return
-            self.problem = sentence(error)
+            text = sentence(error)
+            if self.client is None:
+                self.problem = text
+            elif text != self._told:
+                # something was refused, and the rest goes on
+                self._tell(f"leaf: {text}")
+                self._told = text
 
         client = ServerClient()
         try:

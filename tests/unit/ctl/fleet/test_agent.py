@@ -414,6 +414,27 @@ def test_a_story_that_cannot_be_told_is_counted_and_ends_nothing(
     asyncio.run(run())
 
 
+def test_what_a_leaf_refuses_is_no_problem_of_the_connection(
+    leaf: Server, agent_key: Key, host: FakeHost
+) -> None:
+    """It would stay in the status until the next one, whatever is published meanwhile."""
+    said: list[str] = []
+
+    async def run() -> None:
+        async with running_agent(agent_config(leaf, agent_key), host, said.append) as agent:
+            await until(lambda: agent.connection.client)
+            connected = agent.connection.client
+            assert connected
+            for _ in range(2):
+                # late answers are refused so
+                await connected._process_err("'permissions violation for publish to \"_INBOX.x\"'")
+            assert agent.connection.problem == ""
+            assert agent.status.startswith("leaf: connected")
+
+    asyncio.run(run())
+    assert sum("violation" in one for one in said) == 1
+
+
 def test_a_fault_in_a_command_is_answered_and_ends_nothing(
     leaf: Server, agent_key: Key, reader_key: Key
 ) -> None:

@@ -37,6 +37,7 @@ from ipttctl.fleet.bundle import Signer
 from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.connection import own_inbox
 from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
+from ipttctl.fleet.hosts_trace import START
 from ipttctl.fleet.rollout import VERBS, Rollout
 from ipttctl.fleet.rollout_record import RolloutStore
 from ipttctl.fleet.spellings import PUBLIC_KEY
@@ -217,6 +218,11 @@ def test_the_agent_speaks_and_hears_as_its_host_alone(fleet: Fleet) -> None:
         await client.close()
 
     asyncio.run(run())
+
+
+def test_an_agent_may_answer_for_as_long_as_is_waited_for() -> None:
+    [minutes] = re.findall(r'expires: "(\d+)m"', (EXAMPLES / "leaf.conf").read_text())
+    assert int(minutes) * 60 > START
 
 
 def test_the_code_of_the_document_makes_keys(tmp_path: Path) -> None:

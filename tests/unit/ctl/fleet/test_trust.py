@@ -549,6 +549,16 @@ async def unheard(client: Client, subject: str, data: bytes = b"{}") -> bool:
     return False
 
 
+async def consumer_made(hub: Client) -> dict[str, Any]:
+    """What a leaf answers to the wish for one more consumer of its stream, which stays."""
+    config = {"deliver_policy": "all", "ack_policy": "none", "inactive_threshold": 3600 * 10**9}
+    wish = {"stream_name": "ipttctl-web1", "config": config}
+    data = json.dumps(wish).encode()
+    subject = "$JS.web1.API.CONSUMER.CREATE.ipttctl-web1"
+    found: dict[str, Any] = json.loads((await hub.request(subject, data, 5)).data)
+    return found
+
+
 def test_a_hub_that_was_taken_over_reaches_no_more_of_a_leaf(taken: Fleet, host: FakeHost) -> None:
     """The leaf's own configuration says what comes in, whatever the hub says."""
 
@@ -582,6 +592,10 @@ def test_a_hub_that_was_taken_over_reaches_no_more_of_a_leaf(taken: Fleet, host:
                 if not await unheard(hub, f"$JS.web1.API.{what}", data):
                     reached.append(what)
             assert reached == []
+            made = 0
+            while made < 99 and "error" not in await consumer_made(hub):
+                made += 1
+            assert made == 16
             # what the hub is for goes on: commands, and sourcing
             assert (await ask(hub, verb="links"))["ok"]
             external = ExternalStream(api="$JS.web1.API")

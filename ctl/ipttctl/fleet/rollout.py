@@ -193,7 +193,7 @@ class Rollout:
             raise TakenError("there is no roll-out to undo")
         await self._take(found)
         if found.step != "undo":
-            await self._change(step="undo", why=why)
+            await self._change(step="undo", why=str(escape(why)))
 
     async def run(self, bundle: Bundle | None, signer: Signer, *, leave: bool = False) -> None:
         """Take all steps that are left. With ``leave`` hosts that are silent are not undone.

@@ -24,7 +24,7 @@ from tests.unit.ctl.fleet.fleet_host import (
     order_of,
     programs_of,
 )
-from tests.unit.ctl.fleet.rolling import NEW, NO_GRANTS, OLD, asking, have, roll
+from tests.unit.ctl.fleet.rolling import NEW, NO_GRANTS, OLD, asking, have, record_of, roll
 from tests.unit.ctl.fleet.support import until
 
 
@@ -41,6 +41,16 @@ def test_names_that_are_not_utf_8_are_escaped_in_a_record() -> None:
     record = replace(order_of(NEW), file="caf\udce9.yaml", who="\udcff@vm").record([])
     found = json.loads(msgspec.json.encode(record))
     assert (found["file"], found["who"]) == ("caf\\xe9.yaml", "\\xff@vm")
+
+
+def test_a_user_whose_name_is_not_utf_8_can_undo(servers: TwoServers) -> None:
+    async def run() -> None:
+        async with asking(servers) as asker:
+            await put_record(asker)
+            await Rollout(asker, RolloutStore(asker)).begin_undoing("\udcff@vm wants it so")
+            assert (await record_of(asker)).why == "\\xff@vm wants it so"
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

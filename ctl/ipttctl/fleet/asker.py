@@ -158,9 +158,13 @@ class Asker:
             SilentHostError: there is no answer within ``timeout`` seconds.
             AnswerError: the host refuses, or failed.
             HubError: the hub is gone.
+            UsageError: there is text in the request that is not UTF-8.
         """
         subject = subjects.control(subjects.host_token(host), _SUBJECTS.get(verb, verb))
-        data = msgspec.json.encode({"verb": verb, **request})
+        try:
+            data = msgspec.json.encode({"verb": verb, **request})
+        except UnicodeEncodeError:
+            raise UsageError(f"{verb}: there is a byte that is not UTF-8 in the request") from None
         try:
             message = await self._heard(subject, data, timeout)
         except nats.errors.NoRespondersError:

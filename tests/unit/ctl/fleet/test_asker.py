@@ -86,6 +86,12 @@ async def plain_server(said: list[bytes]) -> AsyncIterator[int]:
         server.close()
 
 
+def test_a_request_that_is_not_utf_8_is_a_mistake_in_a_sentence() -> None:
+    asker = Asker(None, HubConfig(url="nats://h:1", nkey="/none"))  # type: ignore[arg-type]  # unused
+    with pytest.raises(UsageError, match="trace: there is a byte that is not UTF-8"):
+        asyncio.run(asker.ask("web1", "trace", {"filter": "host caf\udce9"}))
+
+
 def test_nothing_is_said_in_the_clear_where_tls_is_meant(tmp_path: Path) -> None:
     said: list[bytes] = []
     key = Key.make(tmp_path, "ann")

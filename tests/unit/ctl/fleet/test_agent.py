@@ -38,6 +38,10 @@ def read(agent: Agent, events: int) -> bool:
     return agent.feed.read == events
 
 
+def untold(agent: Agent, times: int) -> bool:
+    return agent.feed.untold == times
+
+
 def published(agent: Agent, items: int) -> bool:
     return agent.publisher.items == items
 
@@ -398,7 +402,7 @@ def test_a_story_that_cannot_be_told_is_counted_and_ends_nothing(
             other = await ask(reader, verb="trace", lease=30)
             for count in (1, 2):
                 host.feed.put(1, link=100)
-                await until(lambda count=count: agent.feed.untold == count)
+                await until(partial(untold, agent, count))
             # another trace goes on
             host.traces[1].teller._stories = told
             host.feed.put(1, link=101)

@@ -21,13 +21,12 @@ from ipttctl.joins.chains import (
     Together,
     Wire,
     WireState,
-    overlap,
     told_of,
 )
 from ipttctl.joins.clocks import LONGEST, Clocks, Life
 from ipttctl.joins.gone import GoneDepartures
 from ipttctl.joins.matching import Matching
-from ipttctl.joins.places import places_of
+from ipttctl.joins.places import Place, SightingIndex, places_of
 
 HOLD: Final = 3_000_000_000
 """Time (ns) for which a story waits for those of other hosts that its packet could be in."""
@@ -46,6 +45,9 @@ _LONGEST_HOLD: Final = 3
 
 _MOST_ALIKE: Final = 256
 """Most sightings that are compared with each other; more are ambiguous."""
+
+_MOST_PASSED: Final = 256
+"""Most others that are passed over for each of them; with more beside them they are ambiguous."""
 
 _MANY: Final = 32
 """Sightings that are alike from which on they are not looked at again at once."""
@@ -104,8 +106,8 @@ class Joiner:
         self._most_bytes = most_bytes
         self.clocks = Clocks(longest)
         self.counts = JoinCounts()
-        #: sightings that are open, by key and bucket of bytes
-        self._index: dict[tuple[object, ...], dict[Sighting, None]] = {}
+        #: sightings that are open
+        self._index = SightingIndex()
         #: those to look at for the first time, and again, and when
         self._waiting: OrderedDict[Sighting, int] = OrderedDict()
         self._again: OrderedDict[Sighting, int] = OrderedDict()
@@ -142,9 +144,7 @@ class Joiner:
         told.cost = _STORY + size
         self._count += 1
         for sighting in told.sightings:
-            for place in places_of(sighting):
-                self._index.setdefault(place, {})[sighting] = None
-                told.cost += _PLACE
+            told.cost += _PLACE * self._index.add(sighting)
             self._waiting[sighting] = self._now + self._hold
         for flow in told.cut:
             self._cut.setdefault(flow, {})[life[0]] = self._now
@@ -202,30 +202,33 @@ class Joiner:
     def _cluster(self, first: Sighting) -> list[Sighting]:
         """The sightings that are of the same bytes as one, or as another of them.
 
-        Where these are too many to be compared, all that is near them is among them.
+        Where these are too many to be compared, or to be found, all that is near them is among
+        them.
         """
         found = {first: None}
         queue = [first]
+        passed = 0
         for one in queue:
             for place in places_of(one):
-                for other in self._index.get(place, ()):
-                    if other not in found and overlap(one.mark, other.mark):
-                        found[other] = None
-                        queue.append(other)
-            if len(found) > _MOST_ALIKE:
-                return self._near(first)
+                there, others = self._index.overlapping(one, place)
+                more = [other for other in there if other not in found]
+                found.update(dict.fromkeys(more))
+                queue += more
+                passed += others
+                if len(found) > _MOST_ALIKE or passed > _MOST_PASSED * len(found):
+                    return self._near(first)
         return queue
 
     def _near(self, first: Sighting) -> list[Sighting]:
         """The sightings in the same places of the index as one, or as another of them."""
         found = {first: None}
         queue = [first]
-        seen: set[tuple[object, ...]] = set()
+        seen: set[Place] = set()
         for one in queue:
             for place in places_of(one):
                 if place not in seen:
                     seen.add(place)
-                    more = [other for other in self._index.get(place, ()) if other not in found]
+                    more = [other for other in self._index.at(place) if other not in found]
                     found.update(dict.fromkeys(more))
                     queue += more
         return queue
@@ -324,11 +327,7 @@ class Joiner:
         if state is WireState.UNSEEN and self._may_be_cut(one):
             state = WireState.CUT
         one.state = state
-        for place in places_of(one):
-            there = self._index[place]
-            del there[one]
-            if not there:
-                del self._index[place]
+        self._index.remove(one)
         for known in (self._waiting, self._again, self._looked):
             known.pop(one, None)
         counts = self.counts

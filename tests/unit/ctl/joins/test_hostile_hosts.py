@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from ipttctl.joins.chains import WireState
 from ipttctl.joins.clocks import Life
 from ipttctl.joins.joiner import HOLD, MOST_IN_CHAIN, Joiner
+from ipttctl.joins.marks import Mark
 from tests.unit.ctl.joins.simulation import (
     replace_mark,
 )
@@ -129,6 +131,64 @@ def test_stories_that_are_of_each_other_many_times_take_no_time() -> None:
             one["join"].insert(1, part)
         joiner.add((A, B)[number % 2], one, 0)
     assert sum(len(chain.stories) for chain in joiner.due(HOLD)) == 120
+
+
+def crowd(host: Life, marks: list[Mark]) -> tuple[Joiner, float]:
+    """A packet of a byte from A to B beside marks of a host, and the time for all of them."""
+    joiner = Joiner()
+    one = replace_mark(MARK, sequence=SMALL - 1, payload=1)
+    joiner.add(A, story(1, 1000, left=one), 0)
+    joiner.add(B, story(2, 2000, one, end="delivered"), 0)
+    for number, mark in enumerate(marks):
+        joiner.add(host, story(number, 1000, left=mark), 0)
+    begin = time.process_time()
+    found = joiner.due(HOLD)
+    passed = time.process_time() - begin
+    assert len(joiner) == 0
+    assert sum(len(chain.stories) for chain in found) == 2 + len(marks)
+    # with the right one, or with none
+    assert {tuple(way) for way in ways(found) if len(way) > 1} <= {(("a", 1), ("b", 2))}
+    return joiner, passed
+
+
+#: a byte in the middle of those that an index does not tell apart
+SMALL = 4096 + 2048
+
+
+def test_many_segments_of_a_few_bytes_take_no_time() -> None:
+    """Each look at one of them looked at all the others of the same 4096 bytes: 6 s for 4000."""
+    byte = replace_mark(MARK, payload=1)
+    marks = [replace_mark(byte, sequence=4096 + place) for place in range(4096)]
+    others = [mark for mark in marks if mark.sequence != SMALL - 1]
+    joiner, passed = crowd(R, others)
+    assert passed < 1
+    assert joiner.counts.joined == 1
+    # all are of other places, so that twice as many take twice the time
+    far = [replace_mark(mark, sequence=mark.sequence + 4096) for mark in marks]
+    assert crowd(R, others + far)[1] < 4 * passed
+
+
+def test_many_segments_beside_large_ones_take_no_time_and_join_nothing_wrongly() -> None:
+    """None of the large ones has a byte of the small ones, which are all of the same places."""
+    large = [replace_mark(MARK, sequence=SMALL - 2050, payload=2048)] * 10_000
+    small = [replace_mark(MARK, sequence=SMALL + place, payload=1) for place in range(2000)]
+    _, passed = crowd(R, small + large)
+    assert passed < 3
+
+
+def test_many_segments_of_a_few_bytes_of_a_flow_are_joined() -> None:
+    joiner = Joiner()
+    # with a router between, 4000 of the same 4096 bytes
+    marks = [replace_mark(MARK, sequence=4096 + 4 * place, payload=4) for place in range(1000)]
+    for number, mark in enumerate(marks):
+        at = 1000 + 10 * number
+        joiner.add(A, story(number, at, left=mark), 0)
+        joiner.add(R, story(number, at + 3, mark, mark, after=1), 0)
+        joiner.add(B, story(number, at + 6, mark, end="delivered"), 0)
+    begin = time.process_time()
+    found = ways(joiner.due(HOLD))
+    assert time.process_time() - begin < 3
+    assert sorted(found) == [[("a", n), ("r", n), ("b", n)] for n in range(1000)]
 
 
 NUMBERS = st.one_of(st.integers(0, 3), st.integers(-(2**70), 2**70), st.just(10**400))

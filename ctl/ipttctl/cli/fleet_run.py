@@ -280,7 +280,9 @@ def list_differences(
             continue
         differs = differs or bool(answer)
         if form is Output.JSON:
-            lines(dumps({"host": host, **step}) for step in answer)
+            # an answer may name another host
+            where = {"host": host}
+            lines(dumps({**where, **step, **where}) for step in answer)
         else:
             lines(f"{host} {_step_words(step)}" for step in answer)
     if failed:

@@ -112,7 +112,8 @@ class _Stories:
             self._summary.add(story, where)
             return []
         if self._json:
-            return [escape(dumps({**where, **story}))]
+            # a story may have such members of its own, which would be another host's
+            return [escape(dumps({**where, **story, **where}))]
         return list(map(escape, told_lines(story, head.host, form=self._form)))
 
     def take(self, found: list[Escaped] | None) -> bool:

@@ -55,7 +55,8 @@ class ToldSummary:
                 self._left_out += 1
                 return
             found = told_lines(story, host, form=self._form)
-            group = self._groups[key] = _Group(host, {**where, **story}, found)
+            # a story may have such members of its own, which would be another host's
+            group = self._groups[key] = _Group(host, {**where, **story, **where}, found)
         group.last = max(group.last, ended)
         group.count += 1
 

@@ -208,6 +208,21 @@ def test_a_filter_is_signed_as_the_file_declares_it(
     asyncio.run(run())
 
 
+def test_a_step_is_of_the_host_that_lists_it(
+    servers: TwoServers, signer: Key, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = {"action": "attach", "host": "web9", "name": "lim"}
+    monkeypatch.setattr(FleetHost, "diff", lambda *_: [step])
+
+    async def run() -> None:
+        async with trusting(servers, signer, [FleetHost()], f"{', '.join(VERBS)}, diff"):
+            chosen = (str(state), "--hosts", "web1", "--sign", str(signer.seed))
+            _, out, _ = await ipttctl(servers, "diff", *chosen, "-o", "json")
+            assert json.loads(out) == {**step, "host": "web1"}
+
+    asyncio.run(run())
+
+
 def test_a_halted_roll_out_says_why(servers: TwoServers, signer: Key, state: Path) -> None:
     host = FleetHost()
 

@@ -70,6 +70,21 @@ def test_stories_are_shown(
     ]
 
 
+def test_a_story_speaks_for_its_own_host_alone(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_up = {**json.loads(dropped(1)), "host": "web1", "boot_id": "b1", "run": "r1"}
+    numbers = FrameNumbers("web2", "b2", "r2")
+    keep(leaf, reader_key, [stories(numbers, [json.dumps(made_up), dropped(1)])])
+    for options, count in (([], 2), (["--summary"], 1)):
+        assert run(["show", "--hub", "-o", "json", *options, settings]) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        told_by = [one.get("example", one) for one in found]
+        assert [list(one.items())[:3] for one in told_by] == [
+            [("host", "web2"), ("boot_id", "b2"), ("run", "r2")]
+        ] * count
+
+
 def test_stories_are_shown_as_asked(
     leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

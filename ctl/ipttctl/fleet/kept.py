@@ -145,7 +145,13 @@ class KeptFrames:
         try:
             while waiting and not self._over(waiting):
                 for message in await self._next(pulled, waiting):
-                    where = message.metadata
+                    try:
+                        where = message.metadata
+                    # a hub that was taken over sends anything
+                    except (*FAILURES, IndexError, OverflowError):
+                        self.damaged += 1
+                        waiting = max(0, waiting - 1)
+                        continue
                     waiting = where.num_pending if where.sequence.stream < last else 0
                     self._look(where.timestamp, where.sequence.stream, stream)
                     # nothing of hosts that nobody asks for is told

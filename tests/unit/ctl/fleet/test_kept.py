@@ -14,11 +14,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from nats.aio.msg import Msg
 from nats.js.api import StreamConfig
 
 from ipttctl.cli import run
 from ipttctl.fleet import kept as kept_module
 from ipttctl.fleet.heartbeat import Heartbeat
+from ipttctl.fleet.kept import KeptFrames
 from ipttctl.fleet.kept_losses import KeptLosses
 from ipttctl.fleet.kept_tables import KeptTables
 from ipttctl.frames.bodies import JSON_FORMAT, json_body
@@ -190,6 +192,36 @@ def test_frames_of_others_are_not_taken(
     found = [tuple(json.loads(line).values()) for line in said.out.splitlines()]
     assert found == [("web2", 2), ("web2", 3)]
     assert "2 damaged frames passed over" in said.err
+
+
+def test_a_hub_that_sends_what_is_none_ends_no_reading(
+    leaf: Server,
+    reader_key: Key,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """One that was taken over sends any time with a message, also one that no calendar has."""
+    whole = KeptFrames._next
+
+    async def more(frames: KeptFrames, pulled: Any, waiting: int) -> list[Msg]:
+        good = await whole(frames, pulled, waiting)
+        times = ("1" + "0" * 30, "1" + "0" * 400, "soon")
+        replies = ["", "$JS.ACK.x", *(f"$JS.ACK.s.c.1.1.1.{one}.0" for one in times)]
+        client: Any = None
+        return [*(Msg(client, good[0].subject, one, good[0].data) for one in replies), *good]
+
+    monkeypatch.setattr(KeptFrames, "_next", more)
+    numbers = FrameNumbers("web1", "b1")
+    keep(leaf, reader_key, [stories(numbers, [dropped(n)]) for n in (1, 2, 3)])
+    for line in (
+        ["query", "--hub", "--ends", settings],
+        ["show", "--hub", settings],
+        ["export", "--hub", "--parquet", str(tmp_path / "tables"), settings],
+    ):
+        assert run(line) == 0
+        assert "5 damaged frames passed over" in capsys.readouterr().err
 
 
 def lossy(numbers: FrameNumbers, kind: str, causes: dict[str, int]) -> FrameNumbers:

@@ -139,8 +139,6 @@ class KeptFrames:
         made = await self._js.add_consumer(stream.config.name, self._consumer(name, subject))
         waiting = made.num_pending or 0
         own = subject.rpartition(".")[2]
-        if waiting and own != "*":
-            self._found.add(own)
         pulled = await self._js.pull_subscribe_bind(name, stream.config.name)
         try:
             while waiting and not self._over(waiting):
@@ -158,12 +156,14 @@ class KeptFrames:
                     host = message.subject.rpartition(".")[2]
                     if hosts and host not in hosts:
                         continue
-                    self._found.add(host)
-                    if self._left > 0 and (one := self._frame(message)):
-                        yield one
-                    elif self._left <= 0:
+                    if self._left <= 0:
+                        self._found.add(host)
                         self._full = _MOST
                         self._unread += 1
+                    elif one := self._frame(message, host):
+                        yield one
+            if waiting and own != "*":
+                self._found.add(own)
         finally:
             with suppress(*FAILURES, TimeoutError):
                 await pulled.unsubscribe()
@@ -212,13 +212,19 @@ class KeptFrames:
         self._unread += waiting
         return True
 
-    def _frame(self, message: Msg) -> tuple[FrameHead, bytes] | None:
-        """The frame of a message, if it is one, of the host that may send it, and comes first."""
+    def _frame(self, message: Msg, host: str) -> tuple[FrameHead, bytes] | None:
+        """The frame of a message, if it is one, of the host that may send it, and comes first.
+
+        It is none that the host made before what was asked for: reading begins earlier.
+        """
         try:
             head, body = decode(message.data)
             own = message.subject == _SUBJECTS[head.kind](subjects.host_token(head.host))
         except (FrameError, KeyError, ValueError):
             own = False
+        if own and head.time < self._bounds.since * 1e9:
+            return None
+        self._found.add(host)
         if not own:
             self.damaged += 1
             return None

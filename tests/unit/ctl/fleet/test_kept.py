@@ -24,6 +24,7 @@ from ipttctl.fleet.kept import KeptFrames
 from ipttctl.fleet.kept_losses import KeptLosses
 from ipttctl.fleet.kept_tables import KeptTables
 from ipttctl.frames.bodies import JSON_FORMAT, json_body
+from ipttctl.frames.codec import decode, encode
 from ipttctl.frames.head import EVENTS, STORIES
 from ipttctl.frames.writer import FrameNumbers
 from tests.unit.ctl.fleet.hub_stream import (
@@ -145,6 +146,55 @@ def test_what_came_before_since_is_not_read(
     # what was before the beginning is not missing
     assert run(["query", "--hub", "--since", "2s", "SELECT 1 FROM stories", settings]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_what_hosts_made_before_since_does_not_count(
+    leaf: Server,
+    reader_key: Key,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Reading begins a minute earlier, as clocks differ."""
+    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
+
+    def made(message: tuple[str, bytes], ago: int) -> tuple[str, bytes]:
+        head, body = decode(message[1])
+        lost = {"ring": ago}
+        return message[0], encode(replace(head, time=head.time - ago * 10**9, lost=lost), body)
+
+    messages = [
+        made(stories(one, [dropped(1)]), 50),
+        made(events(one, 3), 50),
+        # what never came was before that as well
+        made(stories(FrameNumbers("web1", "b1", one.run), [dropped(1)] * 5), 45),
+        made(events(two, 4), 40),
+        made(stories(one, [dropped(2)]), 5),
+        made(events(one, 2), 5),
+    ]
+    keep(leaf, reader_key, messages)
+    since = ("--since", "20s", settings)
+    missing = "the hub keeps no {} of web2 from 20"
+
+    def said(*options: str) -> tuple[list[str], str]:
+        assert run([*options, *since]) == 0
+        captured = capsys.readouterr()
+        return captured.out.splitlines(), captured.err
+
+    asked = "SELECT (SELECT count(*) FROM stories) AS s, (SELECT count(*) FROM events) AS e"
+    assert rows(capsys, "--since", "20s", asked, settings) == [{"s": 1, "e": 2}]
+    assert rows(capsys, "--since", "20s", "SELECT events, lost FROM hosts", settings) == [
+        {"events": 2, "lost": 5}
+    ]
+    out, err = said("show", "--hub", "--hosts", "web1,web2", "-o", "json")
+    assert [json.loads(line)["packet"] for line in out] == [2]
+    assert err.startswith(missing.format("stories"))
+    assert err.endswith("web1 lost 5 events (5 ring)\n1 story told\n")
+    out, err = said("show", "--hub", "--lines", "--hosts", "web2")
+    assert out == []
+    assert err.startswith(missing.format("events"))
+    said("export", "--hub", "--parquet", str(tmp_path / "tables"))
+    assert len(pq.read_table(tmp_path / "tables" / "stories.parquet")) == 1
 
 
 def test_bounds_leave_out_the_rest_and_tell_it(

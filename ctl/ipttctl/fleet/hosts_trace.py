@@ -23,7 +23,7 @@ from ipttctl.fleet.publisher import TRACE
 from ipttctl.fleet.spool import SPOOL
 from ipttctl.fleet.story_reader import StoryReader
 from ipttctl.fleet.tasks import end_tasks, run_together
-from ipttctl.frames.bodies import json_of
+from ipttctl.frames.bodies import json_lines
 from ipttctl.frames.codec import decode, decode_head
 from ipttctl.frames.head import STORIES, FrameError, FrameHead
 from ipttctl.frames.seen import Seen
@@ -103,6 +103,7 @@ class TracedHost:
         """
         if self.run != head.run:
             self.run, self.seen = head.run, Seen()
+        self.life = head.host, head.boot
         self.begun = True
 
     def take_answer(self, answer: Mapping[str, Any]) -> None:
@@ -291,37 +292,41 @@ class HostsTrace:
             begun = host.begun
             if not begun:
                 host.begin(head)
-            if head.run != host.run:
+            # a run has one boot: what is known of clocks has no more lives than there are hosts
+            if (head.boot, head.run) != (host.life[1], host.run):
                 raise FrameError("the frame is of another run")
-            host.life = head.host, head.boot
             if not host.seen.first(head):
                 return
             # the first one tells of what was before the trace, too; answers tell the rest
             if begun:
                 host.lost += sum(head.lost.get(cause, 0) for cause in _LOSSES)
-            stories = json_of(head, body)
+            stories = json_lines(head, body)
         except FrameError:
             host.damaged += 1
             return
-        await self._add(host, head, stories, len(body))
+        await self._add(host, head, stories)
 
     def _take_other(self, host: TracedHost, head: FrameHead) -> None:
         """Take note of a frame of somebody else's trace: their stories are numbered with ours."""
-        if (head.host, head.kind, head.run) == (host.name, STORIES, host.run):
+        ours = host.name, STORIES, host.life[1], host.run
+        if (head.host, head.kind, head.boot, head.run) == ours:
             host.seen.first(head)
 
-    async def _add(
-        self, host: TracedHost, head: FrameHead, stories: list[dict[str, Any]], size: int
-    ) -> None:
+    async def _add(self, host: TracedHost, head: FrameHead, stories: Sequence[bytes]) -> None:
         now = time.monotonic_ns()
-        host.stories += len(stories)
         made = self.joiner.clocks.on_asker(host.life, head.monotonic)
-        if made is not None and now - made > HOLD:
-            host.late += len(stories)
-        for place, story in enumerate(stories):
+        late = made is not None and now - made > HOLD
+        for place, line in enumerate(stories):
             if not place % _STORIES_AT_ONCE:
                 # leases are renewed and signals heard meanwhile
                 await asyncio.sleep(0)
             while self.joiner.full:
                 await asyncio.sleep(_STEP)
-            self.joiner.add(host.life, story, now, size // len(stories))
+            try:
+                self.joiner.add(host.life, line, now)
+            except FrameError:
+                # the rest of the frame is not looked at
+                host.damaged += 1
+                return
+            host.stories += 1
+            host.late += late

@@ -138,13 +138,21 @@ def json_of(head: FrameHead, body: bytes) -> list[dict[str, Any]]:
     Raises:
         FrameError: it is not JSON, another number of objects, or of a version that is not known.
     """
-    lines = json_lines(head, body)
+    return [json_object(head.kind, line) for line in json_lines(head, body)]
+
+
+def json_object(kind: str, line: bytes) -> dict[str, Any]:
+    """The object of a line of a body of JSON of some kind.
+
+    Raises:
+        FrameError: it is none.
+    """
     try:
-        found = [json.loads(line, parse_constant=_refuse, parse_float=_finite) for line in lines]
+        found = json.loads(line, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise FrameError(f"{head.kind} of a frame are not JSON") from error
-    if not all(isinstance(one, dict) for one in found):
-        raise FrameError(f"{head.kind} of a frame are no objects")
+        raise FrameError(f"{kind} of a frame are not JSON") from error
+    if not isinstance(found, dict):
+        raise FrameError(f"{kind} of a frame are no objects")
     return found
 
 

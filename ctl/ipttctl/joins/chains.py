@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from ipttctl.frames.bodies import json_object
+from ipttctl.frames.head import STORIES
 from ipttctl.joins.clocks import Life
 from ipttctl.joins.marks import Mark, Way, mark_of
 
-StoryObject: TypeAlias = Mapping[str, Any]
-"""A story as JSON has it, with the member ``join``."""
-
 _MOST_MARKS: Final = 256
 _MOST_TIME: Final = 2**62
+_MOST_DEVICE: Final = 255
+"""Most characters of the name of a device; the kernel's have 15 at most."""
 
 
 class WireState(enum.StrEnum):
@@ -89,11 +91,18 @@ class Together:
 
 @dataclass(eq=False, slots=True)
 class HostStory:
-    """A story that a host told. Compared by identity."""
+    """A story that a host told, with the member ``join``. Compared by identity.
+
+    It waits as its line of JSON: as objects it takes many times the room.
+    """
 
     life: Life
-    story: StoryObject
+    line: bytes
     received: int
+    began_here: bool
+    """Whether the packet is one of this host, and did not come in."""
+    has_left: bool
+    """Whether the story ends by the packet leaving the host."""
     sightings: list[Sighting] = field(default_factory=list)
     cut: set[tuple[object, ...]] = field(default_factory=set)
     """Flows of packets here that are to be cut, or are merged."""
@@ -109,9 +118,12 @@ class HostStory:
         self.together = Together([self], 0)
 
     @property
-    def began_here(self) -> bool:
-        """Whether the packet is one of this host, and did not come in."""
-        return self.story.get("in_device") is None
+    def story(self) -> Any:
+        """The story as an object; None if it is nested too deeply to be read here."""
+        try:
+            return json.loads(self.line)
+        except RecursionError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -138,13 +150,19 @@ class StoryChain:
     wires: Sequence[Wire]
 
 
-def told_of(life: Life, story: StoryObject, received: int) -> HostStory:
-    """A story with its marks, as far as these tell of wires.
+def told_of(life: Life, line: bytes, received: int) -> HostStory:
+    """A story, which is a line of JSON, with its marks, as far as these tell of wires.
 
     A packet that is handed from one network namespace of a host to another leaves a device and
     comes in, too. That is inside the story: neither tells of a wire.
+
+    Raises:
+        FrameError: the line is no object.
     """
-    told = HostStory(life, story, received)
+    story = json_object(STORIES, line)
+    end = story.get("end")
+    has_left = isinstance(end, dict) and end.get("kind") == "left"
+    told = HostStory(life, line, received, story.get("in_device") is None, has_left)
     began = story.get("monotonic_ns")
     if not isinstance(began, int) or not 0 <= began < _MOST_TIME:
         return told
@@ -183,7 +201,8 @@ def _sighting(told: HostStory, value: object, began: int) -> Sighting | None:
         return None
     if abs(after) >= _MOST_TIME:
         return None
-    name = device if isinstance(device, str) else ""
+    # what is longer would take room that nobody counts
+    name = device[:_MOST_DEVICE] if isinstance(device, str) else ""
     return Sighting(told, mark, began + after, name, packet)
 
 

@@ -17,7 +17,6 @@ from ipttctl.joins.chains import (
     HostStory,
     Sighting,
     StoryChain,
-    StoryObject,
     Together,
     Wire,
     WireState,
@@ -35,7 +34,7 @@ MOST_STORIES: Final = 1 << 16
 """Most stories that wait."""
 
 MOST_BYTES: Final = 1 << 28
-"""Most bytes of them, about: of their JSON, and of what is known of their marks."""
+"""Most bytes of them, about: of their lines, and of what is known of their marks."""
 
 MOST_IN_CHAIN: Final = 512
 """Most stories of a chain. Where segments are cut and merged all the time, one has no end."""
@@ -56,7 +55,9 @@ _MOST_FLOWS: Final = 1 << 14
 """Most flows of which it is known that hosts have packets that are to be cut, or are merged."""
 
 _STORY: Final = 1 << 10
-_PLACE: Final = 1 << 8
+_SIGHTING: Final = 1536
+_PLACE: Final = 640
+"""Bytes that a story takes beside its line, a mark of it, and each of its places."""
 
 
 @dataclass
@@ -133,18 +134,19 @@ class Joiner:
         """Whether ``due`` has to be called before there is room for more."""
         return len(self._done) >= self._most or self._done_bytes >= self._most_bytes
 
-    def add(self, life: Life, story: StoryObject, now: int, size: int = 0) -> None:
-        """Take a story of a host, which came at a time (ns) of the asker's own clock.
+    def add(self, life: Life, line: bytes, now: int) -> None:
+        """Take a story of a host, a line of JSON that came at a time (ns) of the asker's own clock.
 
-        ``size`` are the bytes of its JSON.
+        Raises:
+            FrameError: it is no object.
         """
         self._now = max(self._now, now)
-        told = told_of(life, story, self._now)
+        told = told_of(life, line, self._now)
         told.number = self._count
-        told.cost = _STORY + size
+        told.cost = _STORY + len(line)
         self._count += 1
         for sighting in told.sightings:
-            told.cost += _PLACE * self._index.add(sighting)
+            told.cost += _SIGHTING + _PLACE * self._index.add(sighting)
             self._waiting[sighting] = self._now + self._hold
         for flow in told.cut:
             self._cut.setdefault(flow, {})[life[0]] = self._now

@@ -151,10 +151,8 @@ def _time(nanoseconds: int) -> str:
 
 def _open_words(told: HostStory) -> Iterator[str]:
     """Words for the part of the packet's way from here that is not known."""
-    left = told.story.get("end", {})
-    has_left = isinstance(left, dict) and left.get("kind") == "left"
     for one in told.sightings:
-        wanted = has_left if one.leaves else one.state is WireState.AMBIGUOUS
+        wanted = told.has_left if one.leaves else one.state is WireState.AMBIGUOUS
         if wanted and (words := _state_words(one)):
             yield words
 

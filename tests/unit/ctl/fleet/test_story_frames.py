@@ -136,6 +136,22 @@ def test_a_frame_of_another_host_does_not_say_which_run_it_is() -> None:
     asyncio.run(run())
 
 
+def test_a_run_has_one_boot() -> None:
+    """What is known of clocks grew by each boot that a host made up."""
+
+    async def run() -> None:
+        lives = [
+            message("ipttctl.story.web1", "t-web1", frame(n, ['{"packet":1}'], boot=f"b-{n}"))
+            for n in range(5)
+        ]
+        trace = await taken(*lives)
+        found = {one.life for chain in trace.rest() for one in chain.stories}
+        assert found == {("web1", "b-0")}
+        assert trace.hosts[0].damaged == 4
+
+    asyncio.run(run())
+
+
 def test_a_hub_that_sends_what_is_none_is_not_followed() -> None:
     class Pulled:
         async def fetch(self, *_: Any, **__: Any) -> list[Msg]:

@@ -20,6 +20,7 @@ from ipttctl.joins.chains import Sighting, StoryChain, WireState
 from ipttctl.joins.clocks import Life
 from ipttctl.joins.joiner import Joiner
 from ipttctl.joins.marks import Mark, Way
+from tests.unit.ctl.joins.telling import add
 
 _SECOND: Final = 1_000_000_000
 _SEGMENT: Final = 1000
@@ -358,7 +359,7 @@ def simulated(terms: Terms, seed: int, joiner: Joiner | None = None) -> tuple[Ou
 
     last = 0
     for time, life, story in simulation.stories():
-        joiner.add(life, story, time)
+        add(joiner, life, story, time)
         if time - last > _SECOND // 4:
             take(joiner.due(time))
             last = time

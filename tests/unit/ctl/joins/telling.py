@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ipttctl.joins.chains import StoryChain
@@ -58,11 +59,16 @@ def story(
     }
 
 
+def add(joiner: Joiner, life: Life, one: dict[str, Any], now: int) -> None:
+    """Have a joiner take a story."""
+    joiner.add(life, json.dumps(one).encode(), now)
+
+
 def joined(*told: tuple[Life, dict[str, Any]]) -> list[StoryChain]:
     """The chains of stories that come at once."""
     joiner = Joiner()
     for life, one in told:
-        joiner.add(life, one, 0)
+        add(joiner, life, one, 0)
     assert joiner.due(HOLD - 1) == []
     found = joiner.due(HOLD)
     assert len(joiner) == 0

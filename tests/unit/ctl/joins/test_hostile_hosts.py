@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from ipttctl.joins.marks import Mark
 from tests.unit.ctl.joins.simulation import (
     replace_mark,
 )
-from tests.unit.ctl.joins.telling import DATAGRAM, MARK, MILLI, A, B, R, story, ways
+from tests.unit.ctl.joins.telling import DATAGRAM, MARK, MILLI, A, B, R, add, story, ways
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,7 @@ from tests.unit.ctl.joins.telling import DATAGRAM, MARK, MILLI, A, B, R, story, 
 def test_numbers_that_no_packet_has_are_no_mark(changes: dict[str, Any]) -> None:
     """A payload of 2^40 bytes would have taken as many places as there is memory for."""
     joiner = Joiner()
-    joiner.add(A, story(1, 1000, left=replace_mark(MARK, **changes)), 0)
+    add(joiner, A, story(1, 1000, left=replace_mark(MARK, **changes)), 0)
     [chain] = joiner.due(0)
     assert chain.stories[0].sightings == []
 
@@ -48,8 +51,8 @@ def test_numbers_that_no_packet_has_are_no_mark(changes: dict[str, Any]) -> None
 @pytest.mark.parametrize("time", [10**400, 2**62, -1, 1.5, "now", None])
 def test_times_that_no_clock_shows_join_nothing(time: object) -> None:
     joiner = Joiner()
-    joiner.add(A, {**story(1, 1000, left=MARK), "monotonic_ns": time}, 0)
-    joiner.add(B, story(2, 2000, MARK), 0)
+    add(joiner, A, {**story(1, 1000, left=MARK), "monotonic_ns": time}, 0)
+    add(joiner, B, story(2, 2000, MARK), 0)
     assert sorted(map(len, ways(joiner.due(HOLD)))) == [1, 1]
 
 
@@ -64,7 +67,7 @@ def test_a_flow_whose_segments_are_merged_all_the_time_is_told_in_parts() -> Non
             number += 1
             mark = replace_mark(flow, sequence=first, payload=1000)
             way = {"left": mark} if life == A else {"came": mark, "end": "delivered"}
-            joiner.add(life, story(number, now + (life == B) * MILLI, **way), now)
+            add(joiner, life, story(number, now + (life == B) * MILLI, **way), now)
         told += joiner.due(now)
         waited = max(waited, len(joiner))
     # those of the hold, and a chain that is not whole yet
@@ -78,15 +81,15 @@ def test_a_flow_whose_segments_are_merged_all_the_time_is_told_in_parts() -> Non
 def test_what_a_story_is_joined_with_goes_with_it_for_lack_of_room() -> None:
     joiner = Joiner(most_stories=3)
     big = replace_mark(MARK, payload=3000)
-    joiner.add(A, story(1, 1000, left=big), 0)
-    joiner.add(B, story(2, 2000, replace_mark(MARK, payload=1000), end="delivered"), 0)
+    add(joiner, A, story(1, 1000, left=big), 0)
+    add(joiner, B, story(2, 2000, replace_mark(MARK, payload=1000), end="delivered"), 0)
     # the rest of the packet is awaited
     other = replace_mark(MARK, sequence=6000, id=10)
-    joiner.add(B, story(3, 2000, other, end="delivered"), 2 * HOLD - 1)
+    add(joiner, B, story(3, 2000, other, end="delivered"), 2 * HOLD - 1)
     assert joiner.due(2 * HOLD - 1) == []
     for number in range(4, 7):
         mark = replace_mark(MARK, sequence=100_000 * number)
-        joiner.add(A, story(number, 1000, left=mark), 2 * HOLD)
+        add(joiner, A, story(number, 1000, left=mark), 2 * HOLD)
     assert len(joiner) <= 3
     first = joiner.due(2 * HOLD)[0]
     assert ways([first]) == [[("a", 1), ("b", 2)]]
@@ -95,12 +98,12 @@ def test_what_a_story_is_joined_with_goes_with_it_for_lack_of_room() -> None:
 
 def test_a_host_that_tells_much_has_its_own_told_early() -> None:
     joiner = Joiner(most_bytes=1_000_000)
-    joiner.add(A, story(1, 1000, left=MARK), 0)
+    add(joiner, A, story(1, 1000, left=MARK), 0)
     for number in range(200):
         mark = replace_mark(DATAGRAM, hash=number)
-        joiner.add(B, story(number, 1000, left=mark), 0, 100_000)
+        add(joiner, B, {**story(number, 1000, left=mark), "filler": "x" * 100_000}, 0)
         assert joiner._bytes <= 1_000_000
-    joiner.add(R, story(1, 2000, MARK, end="delivered"), 0)
+    add(joiner, R, story(1, 2000, MARK, end="delivered"), 0)
     assert joiner.counts.given_up > 150
     assert [("a", 1), ("r", 1)] in ways(joiner.due(HOLD))
 
@@ -109,7 +112,7 @@ def test_what_is_not_taken_makes_it_full() -> None:
     joiner = Joiner(most_stories=10, most_bytes=100_000)
     for number in range(10):
         assert not joiner.full
-        joiner.add(A, {"packet": number}, 0)
+        add(joiner, A, {"packet": number}, 0)
     assert joiner.full
     # they had nothing to wait for
     assert joiner.counts.given_up == 0
@@ -129,7 +132,7 @@ def test_stories_that_are_of_each_other_many_times_take_no_time() -> None:
         if number:
             part = {**one["join"][0], "sequence": 5500}
             one["join"].insert(1, part)
-        joiner.add((A, B)[number % 2], one, 0)
+        add(joiner, (A, B)[number % 2], one, 0)
     assert sum(len(chain.stories) for chain in joiner.due(HOLD)) == 120
 
 
@@ -137,10 +140,10 @@ def crowd(host: Life, marks: list[Mark]) -> tuple[Joiner, float]:
     """A packet of a byte from A to B beside marks of a host, and the time for all of them."""
     joiner = Joiner()
     one = replace_mark(MARK, sequence=SMALL - 1, payload=1)
-    joiner.add(A, story(1, 1000, left=one), 0)
-    joiner.add(B, story(2, 2000, one, end="delivered"), 0)
+    add(joiner, A, story(1, 1000, left=one), 0)
+    add(joiner, B, story(2, 2000, one, end="delivered"), 0)
     for number, mark in enumerate(marks):
-        joiner.add(host, story(number, 1000, left=mark), 0)
+        add(joiner, host, story(number, 1000, left=mark), 0)
     begin = time.process_time()
     found = joiner.due(HOLD)
     passed = time.process_time() - begin
@@ -182,18 +185,41 @@ def test_many_segments_of_a_few_bytes_of_a_flow_are_joined() -> None:
     marks = [replace_mark(MARK, sequence=4096 + 4 * place, payload=4) for place in range(1000)]
     for number, mark in enumerate(marks):
         at = 1000 + 10 * number
-        joiner.add(A, story(number, at, left=mark), 0)
-        joiner.add(R, story(number, at + 3, mark, mark, after=1), 0)
-        joiner.add(B, story(number, at + 6, mark, end="delivered"), 0)
+        add(joiner, A, story(number, at, left=mark), 0)
+        add(joiner, R, story(number, at + 3, mark, mark, after=1), 0)
+        add(joiner, B, story(number, at + 6, mark, end="delivered"), 0)
     begin = time.process_time()
     found = ways(joiner.due(HOLD))
     assert time.process_time() - begin < 3
     assert sorted(found) == [[("a", n), ("r", n), ("b", n)] for n in range(1000)]
 
 
+SPARSE = {**story(1, 1000, left=MARK), "more": [{}] * 2000}
+WIDE = story(1, 1000, left=replace_mark(MARK, payload=2**19))
+MARKED = {**WIDE, "join": [{**SPARSE["join"][0], "source_port": n} for n in range(256)]}
+
+
+@pytest.mark.parametrize("told", [story(1, 1000, MARK, DATAGRAM), SPARSE, WIDE, MARKED])
+def test_what_waits_takes_no_more_memory_than_is_counted(told: dict[str, Any]) -> None:
+    """As objects, a list of empty ones took 25 times its text."""
+    lines = [json.dumps({**told, "packet": number}).encode() for number in range(50)]
+    texts = sum(map(sys.getsizeof, lines))
+    tracemalloc.start()
+    try:
+        joiner = Joiner()
+        for line in lines:
+            joiner.add(A, line, 0)
+        used = tracemalloc.get_traced_memory()[0] + texts
+    finally:
+        tracemalloc.stop()
+    # an empty joiner has something, too
+    assert used < joiner._bytes + 50_000
+
+
 NUMBERS = st.one_of(st.integers(0, 3), st.integers(-(2**70), 2**70), st.just(10**400))
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.one_of(
-    st.none(), st.booleans(), NUMBERS, st.floats(), st.text(max_size=5), st.lists(st.none())
+    st.none(), st.booleans(), NUMBERS, FLOATS, st.text(max_size=5), st.lists(st.none())
 )
 MARKS = st.sampled_from([MARK, DATAGRAM]).flatmap(
     lambda mark: st.fixed_dictionaries(
@@ -234,7 +260,7 @@ def test_whatever_hosts_tell_each_story_is_told_once(
     now, found = 0, []
     for life, one, later in told:
         now += later
-        joiner.add(life, one, now)
+        add(joiner, life, one, now)
         assert len(joiner) <= room
         assert joiner._bytes <= 200_000
         found += joiner.due(now)

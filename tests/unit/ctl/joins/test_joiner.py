@@ -22,7 +22,7 @@ from tests.unit.ctl.joins.simulation import (
     replace_mark,
     simulated,
 )
-from tests.unit.ctl.joins.telling import DATAGRAM, MARK, MILLI, A, B, R, joined, story, ways
+from tests.unit.ctl.joins.telling import DATAGRAM, MARK, MILLI, A, B, R, add, joined, story, ways
 
 #: packets of the long simulation, of which `make test-joins` makes one; here there are short ones
 LONG = os.environ.get("IPTT_JOINS")
@@ -62,8 +62,8 @@ def test_a_tunnel_is_crossed_by_the_packet_inside(*, seen_outside: bool) -> None
         other = replace_mark(OUTSIDE, source="192.0.2.1")._replace(way=Way.ARRIVAL)
         came = in_tunnel(came, other, -1000)
     joiner = Joiner()
-    joiner.add(A, left, 0)
-    joiner.add(B, came, 0)
+    add(joiner, A, left, 0)
+    add(joiner, B, came, 0)
     [chain] = joiner.flush()
     assert ways([chain]) == [[("a", 1), ("b", 2)]]
     assert all(one.is_known for told in chain.stories for one in told.sightings)
@@ -72,7 +72,7 @@ def test_a_tunnel_is_crossed_by_the_packet_inside(*, seen_outside: bool) -> None
 
 def test_a_packet_that_is_lost_in_a_tunnel_is_lost_once() -> None:
     joiner = Joiner()
-    joiner.add(A, in_tunnel(story(1, 0, left=MARK), OUTSIDE, 2000), 0)
+    add(joiner, A, in_tunnel(story(1, 0, left=MARK), OUTSIDE, 2000), 0)
     [chain] = joiner.due(4 * HOLD)
     states = [(one.mark.destination_port, one.state) for one in chain.stories[0].sightings]
     assert states == [(443, WireState.WRAPPED), (4789, WireState.UNSEEN)]
@@ -101,8 +101,8 @@ def test_two_routers_without_nat_may_be_in_either_order_unless_clocks_tell() -> 
     # the clocks are the same within 1 us, by what they answered
     for life in (A, B):
         joiner.clocks.asked(life, 0, 500, 1000)
-    joiner.add(A, first, 0)
-    joiner.add(B, second, 0)
+    add(joiner, A, first, 0)
+    add(joiner, B, second, 0)
     assert ways(joiner.due(HOLD)) == [[("a", 1), ("b", 2)]]
 
 
@@ -197,8 +197,8 @@ def test_an_arrival_before_the_departure_is_another_packets() -> None:
     joiner = Joiner()
     for life in (A, B):
         joiner.clocks.asked(life, 0, 500, 1000)
-    joiner.add(A, story(1, 50 * MILLI, left=DATAGRAM), 0)
-    joiner.add(B, story(2, 20 * MILLI, DATAGRAM), 0)
+    add(joiner, A, story(1, 50 * MILLI, left=DATAGRAM), 0)
+    add(joiner, B, story(2, 20 * MILLI, DATAGRAM), 0)
     assert len(joiner.due(HOLD)) == 2
 
 
@@ -216,7 +216,7 @@ def test_what_is_no_mark_is_not_joined() -> None:
     ]
     joiner = Joiner()
     for life, one in ((A, broken), (B, {"monotonic_ns": 5, "join": 7}), (B, {"join": []})):
-        joiner.add(life, one, 0)
+        add(joiner, life, one, 0)
     chains = joiner.due(0)
     assert [len(chain.stories[0].sightings) for chain in chains] == [0, 0, 0]
 
@@ -225,7 +225,7 @@ def test_as_many_stories_wait_as_there_is_room_for() -> None:
     joiner = Joiner(most_stories=10)
     for number in range(25):
         mark = replace_mark(MARK, sequence=number * 1000)
-        joiner.add(A, story(number, number, left=mark), 0)
+        add(joiner, A, story(number, number, left=mark), 0)
         assert len(joiner) <= 10
     assert joiner.counts.given_up == 15
     assert len(joiner.flush()) == 25
@@ -234,8 +234,8 @@ def test_as_many_stories_wait_as_there_is_room_for() -> None:
 def test_many_that_are_alike_are_not_compared_for_ever() -> None:
     joiner = Joiner()
     for number in range(600):
-        joiner.add(A, story(number, number, left=DATAGRAM), 0)
-        joiner.add(B, story(number, number, DATAGRAM), 0)
+        add(joiner, A, story(number, number, left=DATAGRAM), 0)
+        add(joiner, B, story(number, number, DATAGRAM), 0)
     assert len(joiner.due(HOLD)) == 1200
     assert joiner.counts.ambiguous == 1200
 
@@ -263,8 +263,8 @@ def test_a_clock_that_jumped_is_learnt_anew() -> None:
     joiner = Joiner()
     for life in (A, B):
         joiner.clocks.asked(life, 1000 * MILLI, 1000 * MILLI + 500, 1000 * MILLI + 1000)
-    joiner.add(A, story(1, 2000 * MILLI, left=MARK), 0)
-    joiner.add(B, story(2, 2001 * MILLI, MARK), 0)
+    add(joiner, A, story(1, 2000 * MILLI, left=MARK), 0)
+    add(joiner, B, story(2, 2001 * MILLI, MARK), 0)
     assert len(joiner.due(HOLD)) == 1
     # b stood still for 100 s
     now = 200_000 * MILLI
@@ -272,8 +272,8 @@ def test_a_clock_that_jumped_is_learnt_anew() -> None:
         joiner.clocks.asked(life, now, now + 500 - late, now + 1000)
     assert joiner.clocks.jumps == 1
     other = replace_mark(MARK, sequence=90_000)
-    joiner.add(A, story(3, now, left=other), now)
-    joiner.add(B, story(4, now - 99_999 * MILLI, other), now)
+    add(joiner, A, story(3, now, left=other), now)
+    add(joiner, B, story(4, now - 99_999 * MILLI, other), now)
     assert ways(joiner.due(now + HOLD)) == [[("a", 3), ("b", 4)]]
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from ipttctl.escape import escape
+from ipttctl.frames.head import FrameError
 from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.joiner import HOLD, Joiner
 from ipttctl.joins.marks import Mark, Way
 from ipttctl.show.chain_summary import MOST_CHAIN_GROUPS, ChainSummary
 from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
-from tests.unit.ctl.joins.telling import DATAGRAM, MARK, A, B
+from tests.unit.ctl.joins.telling import DATAGRAM, MARK, A, B, add
 
 HEADERS = {
     "family": 4,
@@ -55,12 +57,12 @@ def chains(mark: Mark, *, twice: bool = False, arrives: bool = True) -> list[Sto
         joiner.clocks.asked(life, 0, 50_000, 100_000)
     left = "left by eth0 as 10.1.0.1:4000"
     why = 'dropped by filter INPUT 1 "-A INPUT -p tcp -m tcp --dport 443 -j DROP"'
-    joiner.add(A, story(1, 0, Way.DEPARTURE, mark, "left", left), 0)
+    add(joiner, A, story(1, 0, Way.DEPARTURE, mark, "left", left), 0)
     if twice:
-        joiner.add(A, story(2, 1000, Way.DEPARTURE, mark, "left", left), 0)
+        add(joiner, A, story(2, 1000, Way.DEPARTURE, mark, "left", left), 0)
     if arrives:
         came = story(3, 400_000, Way.ARRIVAL, mark, "dropped_by_rule", why)
-        joiner.add(B, came, 0)
+        add(joiner, B, came, 0)
     return joiner.due(HOLD)
 
 
@@ -115,7 +117,7 @@ def test_what_is_ambiguous_is_said() -> None:
 
 def test_a_story_that_makes_no_sense_is_said_to_be_that() -> None:
     joiner = Joiner()
-    joiner.add(A, {"packet": 5}, 0)
+    add(joiner, A, {"packet": 5}, 0)
     [chain] = joiner.due(HOLD)
     assert chain_lines(chain) == ["a  a story that makes no sense", ""]
     assert json.loads(chain_json(chain))["answers"] == []
@@ -124,19 +126,26 @@ def test_a_story_that_makes_no_sense_is_said_to_be_that() -> None:
 # --- what hosts that were taken over tell ---------------------------------------------------------
 
 
-def nested(depth: int, inner: object) -> object:
-    for _ in range(depth):
-        inner = [inner]
-    return inner
-
-
 def made_up(**more: Any) -> StoryChain:
     """A chain of a story of one's own invention."""
     joiner = Joiner()
     text = "left by eth0 as 10.1.0.1:4000"
-    joiner.add(A, {**story(1, 0, Way.DEPARTURE, MARK, "left", text), **more}, 0)
+    add(joiner, A, {**story(1, 0, Way.DEPARTURE, MARK, "left", text), **more}, 0)
     [chain] = joiner.due(HOLD)
     return chain
+
+
+def deepest() -> StoryChain:
+    """A chain of a story that is as deep as one can be read."""
+    text = json.dumps(story(1, 0, Way.DEPARTURE, MARK, "left", "left"))
+    for depth in range(sys.getrecursionlimit(), 0, -1):
+        line = f'{text[:-1]},"more":{"[" * depth}{"]" * depth}}}'.encode()
+        joiner = Joiner()
+        with suppress(FrameError):
+            joiner.add(A, line, 0)
+            [chain] = joiner.due(HOLD)
+            return chain
+    raise AssertionError
 
 
 @pytest.mark.parametrize("time", [2**56, 2**60, 10**30, -(10**30), 1e300, "now", None, [], True])
@@ -146,14 +155,14 @@ def test_a_time_that_is_none_is_said_to_make_no_sense(time: object) -> None:
 
 def test_stories_that_are_nested_deeply_end_nothing() -> None:
     branch: Any = made_up().stories[0].story
-    for _ in range(400):
+    for _ in range(250):
         step = {"step": "branch", "folded": False, "story": branch}
         branch = {**branch, "steps": [step]}
     chain = made_up(steps=branch["steps"])
     assert chain_lines(chain)
     assert is_dropped(chain) in {True, False}
     assert json.loads(chain_json(chain))["type"] == "chain"
-    deep = made_up(more=nested(sys.getrecursionlimit() - 20, 1))
+    deep = deepest()
     found = json.loads(chain_json(deep))
     assert found["stories"] == [{"host": "a", "boot": "1", "story": None}]
     summary = ChainSummary()

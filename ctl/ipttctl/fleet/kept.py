@@ -24,7 +24,7 @@ from ipttctl.fleet.kept_losses import KeptLosses
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
 from ipttctl.frames.seen import Seen
-from ipttctl.numbers import shortened
+from ipttctl.numbers import counted, shortened
 
 SLACK: Final = 60.0
 """Seconds by which reading begins earlier than asked for: clocks of hosts differ from the hub's."""
@@ -39,6 +39,12 @@ _MOST_CONSUMERS: Final = 16
 """Hosts of which each has a consumer of its own; for more, those of all are read."""
 
 _MOST: Final = "the bound of --most"
+
+_MOST_HOSTS: Final = 4096
+"""Hosts that are read: whoever has taken the hub over may make up any number."""
+
+_MOST_RUNS: Final = 64
+"""Runs of a host of which it is remembered what has come; others' are not forgotten for them."""
 
 _SHOWN_HOSTS: Final = 8
 
@@ -66,7 +72,9 @@ class KeptFrames:
         self._bounds = bounds
         self._js = asker.client.jetstream(timeout=_ANSWER)
         self._end = time.monotonic() + bounds.seconds
-        self._seen = Seen()
+        #: by the last token of the subjects of hosts: names with dots and '_' may have the same
+        self._seen: dict[str, Seen] = {}
+        self._of_others = 0
         self._losses = KeptLosses()
         self._left = bounds.size
         self._full = ""
@@ -125,8 +133,16 @@ class KeptFrames:
             found.append(f"left out: {most}{self._unread} frames {behind}")
         if self.damaged:
             found.append(f"{self.damaged} damaged frames passed over")
-        if missing := self._seen.missing(beginnings=False):
+        if self._of_others:
+            found.append(f"left out: {self._of_others} frames of more than {_MOST_HOSTS} hosts")
+        if missing := sum(seen.missing(beginnings=False) for seen in self._seen.values()):
             found.append(f"{missing} items of these hosts never came, or were thrown away before")
+        if many := sorted(host for host, seen in self._seen.items() if seen.forgotten):
+            runs = counted(sum(self._seen[host].forgotten for host in many), "run")
+            found.append(
+                f"of {runs} of {shortened(many, _SHOWN_HOSTS)} it is not known whether frames came "
+                f"twice: there are more than {_MOST_RUNS}"
+            )
         return [*found, *self._losses.sentences()]
 
     async def _of(
@@ -228,7 +244,11 @@ class KeptFrames:
         if not own:
             self.damaged += 1
             return None
-        if not self._seen.first(head):
+        if host not in self._seen and len(self._seen) >= _MOST_HOSTS:
+            self._of_others += 1
+            return None
+        # of each run there are events and stories
+        if not self._seen.setdefault(host, Seen(2 * _MOST_RUNS)).first(head):
             return None
         self._losses.take(head)
         self._left -= len(body)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from ipttctl.fleet import subjects
 from ipttctl.fleet.feed import UNTOLD
 from ipttctl.fleet.ledger import STREAM, UNKNOWN
 from ipttctl.fleet.spool import SPOOL
@@ -20,7 +21,10 @@ kernel, frames of each kind tell of all events."""
 _NESTED: Final = "nested"
 _OTHER: Final = "other"
 _MOST_CAUSES: Final = 32
-_MOST_RUNS: Final = 4096
+_MOST_RUNS: Final = 1 << 14
+_MOST_OF_HOST: Final = 64
+"""Runs of a host that are told apart, so that what both kinds of frames tell is counted once."""
+
 _MOST_HOSTS: Final = 16
 """Hosts of which each has a sentence."""
 
@@ -61,16 +65,23 @@ class KeptLosses:
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str, str], RunLosses] = {}
+        #: the number of runs of each host, and where those of the others are counted; by its token
+        self._of_hosts: Counter[str] = Counter()
+        self._rest: dict[str, tuple[str, str, str]] = {}
 
     def take(self, head: FrameHead) -> None:
         """Take note of what the head of a frame says that comes for the first time."""
         if not head.lost:
             return
-        where = head.host, head.boot, head.run
+        where, token = (head.host, head.boot, head.run), subjects.host_token(head.host)
         run = self._runs.get(where)
         if run is None:
             if len(self._runs) >= _MOST_RUNS:
                 where = "others", "", ""
+            elif self._of_hosts[token] >= _MOST_OF_HOST:
+                where = self._rest.setdefault(token, (head.host, "", ""))
+            else:
+                self._of_hosts[token] += 1
             run = self._runs.setdefault(where, RunLosses())
         run.take(head)
 

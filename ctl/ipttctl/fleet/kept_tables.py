@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import AnswerError, Asker, SilentHostError
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
 from ipttctl.fleet.kept import KeptFrames, ReadBounds
@@ -16,15 +18,21 @@ from ipttctl.fleet.kept_losses import RunLosses
 from ipttctl.fleet.ledger import UNKNOWN
 from ipttctl.frames.bodies import events_of, json_lines
 from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
+from ipttctl.numbers import counted, shortened
 from ipttctl.recordings.extra import arrow
 from ipttctl.recordings.rows import Row
 from ipttctl.recordings.table_maker import OF_STORIES, Sink, TableMaker
 
-_MOST_RUNS: Final = 4096
+_MOST_RUNS: Final = 1 << 15
+_MOST_OF_HOST: Final = 256
+"""Runs of a host of which rows are made: one that makes runs up takes no other's place. An agent
+that ends again and again, and is started each time, has as many in some hours."""
+
 _MOST_WAITING: Final = 1 << 15
 """Rows of all runs that wait to be made a batch of."""
 
 _MOST_NUMBER: Final = 2**63 - 1
+_SHOWN_HOSTS: Final = 8
 
 Where = tuple[str, str, str]
 """Host, boot and run."""
@@ -60,7 +68,12 @@ class KeptTables:
         self._sink = sink
         self._wanted = wanted
         self._runs: dict[Where, _Run] = {}
-        self._other_runs = 0
+        #: rows of all runs that wait
+        self._waiting = 0
+        #: the number of runs of each host, and of frames of further ones; by its token of subjects,
+        #: since names with dots and '_' may have the same
+        self._of_hosts: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
 
     @property
     def kinds(self) -> list[str]:
@@ -75,6 +88,7 @@ class KeptTables:
             return
         run.began, run.ended = min(run.began, head.time), max(run.ended, head.time)
         run.losses.take(head)
+        before = run.maker.waiting
         try:
             if head.kind == EVENTS and head.count:
                 run.maker.take_events(events_of(head, body))
@@ -83,7 +97,8 @@ class KeptTables:
         # the values of an event may be such as no column holds
         except (FrameError, arrow().ArrowException, OverflowError):
             run.damaged += 1
-        if sum(one.maker.waiting for one in self._runs.values()) >= _MOST_WAITING:
+        self._waiting += run.maker.waiting - before
+        if self._waiting >= _MOST_WAITING:
             self._flush()
 
     def finish(self, hosts: Sequence[Heartbeat], links: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -104,17 +119,21 @@ class KeptTables:
         found = []
         if damaged := sum(run.damaged for run in self._runs.values()):
             found.append(f"{damaged} frames or stories that cannot be read passed over")
-        if self._other_runs:
-            found.append(f"left out: {self._other_runs} frames of more than {_MOST_RUNS} runs")
+        if self._left_out:
+            names = shortened(sorted(self._left_out), _SHOWN_HOSTS)
+            frames = counted(self._left_out.total(), "frame")
+            found.append(f"left out: {frames} of {names}, of more than {_MOST_OF_HOST} runs")
         return found
 
     def _run(self, head: FrameHead) -> _Run | None:
         where = head.host, head.boot, head.run
         run = self._runs.get(where)
         if run is None:
-            if len(self._runs) >= _MOST_RUNS:
-                self._other_runs += 1
+            host = subjects.host_token(head.host)
+            if len(self._runs) >= _MOST_RUNS or self._of_hosts[host] >= _MOST_OF_HOST:
+                self._left_out[host] += 1
                 return None
+            self._of_hosts[host] += 1
             run = self._runs[where] = _Run(self._maker(where), head.time, head.time)
         return run
 
@@ -125,6 +144,7 @@ class KeptTables:
         return TableMaker(where, _NoNames(), self._sink, self._wanted, unread)
 
     def _flush(self) -> None:
+        self._waiting = 0
         for where, run in self._runs.items():
             try:
                 run.maker.flush()

@@ -9,7 +9,9 @@ from typing import Final
 
 from ipttctl.frames.head import FrameHead
 
-_MOST_STREAMS: Final = 4096
+MOST_STREAMS: Final = 4096
+"""Most runs and kinds that are remembered, unless it is said."""
+
 _MOST_GAPS: Final = 1024
 
 
@@ -50,13 +52,18 @@ class Seen:
     """Tells frames that come for the first time from those that come again.
 
     For each run and kind it keeps the number that is expected next and the ranges that are missing,
-    at most 1024 of these; and 4096 runs and kinds, those that were heard of last.
+    at most 1024 of these; and as many runs and kinds as there is room for, those that were heard of
+    last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_STREAMS) -> None:
+        """Remember ``most`` runs and kinds."""
+        self._most = most
         self._streams: OrderedDict[tuple[str, str, str, str], _Stream] = OrderedDict()
         self.again = 0
         """Frames that came again."""
+        self.forgotten = 0
+        """Runs and kinds that are not remembered any more."""
 
     def first(self, head: FrameHead) -> bool:
         """Whether a frame comes for the first time; it is known from now on."""
@@ -64,8 +71,9 @@ class Seen:
         stream = self._streams.get(key)
         if stream is None:
             stream = self._streams[key] = _Stream()
-            if len(self._streams) > _MOST_STREAMS:
+            if len(self._streams) > self._most:
                 self._streams.popitem(last=False)
+                self.forgotten += 1
         else:
             self._streams.move_to_end(key)
         if head.count:

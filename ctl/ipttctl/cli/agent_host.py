@@ -272,7 +272,9 @@ class LocalHost:
         return found
 
     def _state(self, state: Mapping[str, Any], directory: Path) -> State:
-        text = json.dumps(self._scope.state(state["links"]))
+        written = json.dumps(self._scope.state(state["links"]), ensure_ascii=False)
+        # YAML does not know JSON's pairs of halves, nor every character as it is
+        text = "".join(one if " " <= one <= "~" else f"\\U{ord(one):08x}" for one in written)
         # no descriptor of this process can be meant
         return read_state(text=text, directory=directory, inherited=Inherited(frozenset()))
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ipttctl.cli.agent_host import LocalHost
 from ipttctl.cli.agent_scope import AgentScope
 from ipttctl.errors import UsageError
 from ipttctl.link.model import Link
@@ -30,6 +33,19 @@ def test_an_agent_of_a_host_takes_links_as_they_are() -> None:
     assert (scope.inside("see"), scope.outside("web.see")) == ("see", "web.see")
     assert scope.declares(owned("fleet"))
     assert not scope.declares(owned("fleet.web"))
+
+
+def test_labels_are_read_as_they_were_asked_for(tmp_path: Path) -> None:
+    labels = {"odd": '\U0001f600 a\u2028b\x85c\x7f\n\ufeff\\ud83d"\u20ac', "plain": "10:20"}
+
+    def read(label: dict[str, str]) -> Any:
+        [found] = LocalHost()._state({"links": {"see": {**LINK, "label": label}}}, tmp_path).links
+        return found.labels
+
+    assert read(labels) == labels
+    for bad in ("\0", "\ud83d"):
+        with pytest.raises(UsageError, match="a NUL or half a character"):
+            read({"label": bad})
 
 
 def test_links_of_a_namespace_are_there_under_its_name() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipttctl.cli.query import since_condition
+from ipttctl.recordings.extra import arrow, duckdb
 from ipttctl.recordings.query import Database
 from ipttctl.recordings.reader import Recording
 from ipttctl.recordings.ready import READY
@@ -69,6 +70,9 @@ def _write(path: Path, count: int) -> None:
 def main(count: int) -> None:
     """Print the times for so many stories."""
     ready = READY[0].sql.format(since=since_condition(None))
+    with _timed("libraries imported"):
+        arrow()
+        duckdb()
     with tempfile.TemporaryDirectory() as directory:
         path, tables = Path(directory, "file.ipr"), Path(directory, "tables")
         with _timed(f"{count} stories written"):

@@ -39,6 +39,10 @@ class FrameReader:
         #: bytes that were read, and how many of them are done with
         self._read = b""
         self._done = 0
+        #: where these bytes begin
+        self._base = file.tell()
+        self.begin = self._base
+        """Place of the frame that came last, in bytes from the beginning of the file."""
         self._ended = False
         self.damaged = 0
         """Frames, or other stretches of bytes, that were passed over."""
@@ -63,6 +67,7 @@ class FrameReader:
                 self.torn = True
                 return
             frame = self._next(lengths.frame)
+            self.begin = self._base + self._done
             self._done += lengths.frame
             try:
                 yield decode(frame, self._wanted)
@@ -106,6 +111,7 @@ class FrameReader:
         if there < size and not self._ended:
             more = self._file.read(size - there)
             self._ended = len(more) < size - there
+            self._base += self._done
             self._read, self._done = self._read[self._done :] + more, 0
             there += len(more)
         return there >= size
@@ -119,6 +125,7 @@ class FrameReader:
             kept = max(begin, len(self._read) - len(MAGIC) + 1)
             self.skipped += kept - self._done
             more = self._file.read(_SEARCHED)
+            self._base += kept
             self._read, self._done, begin = self._read[kept:] + more, 0, 0
             if not more:
                 at = len(self._read)

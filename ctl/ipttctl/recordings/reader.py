@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, Self, TypeAlias
 
 from ipttctl.errors import os_reason
 from ipttctl.frames.bodies import events_of, json_lines, json_of
@@ -75,6 +75,39 @@ class RecordedRuleset:
     why: str
 
 
+class DropsPlace(NamedTuple):
+    """A frame of drops: of the stories ``first`` to ``end`` (excluded), ``begin`` in the file."""
+
+    first: int
+    end: int
+    begin: int
+
+    @classmethod
+    def of(cls, head: FrameHead, begin: int) -> Self:
+        """What the head of a frame says."""
+        return cls(head.format.get("first", 0), head.format.get("end", 0), begin)
+
+
+class DropsPlaces:
+    """The frames of drops of a recording."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.places: list[DropsPlace] = []
+        self.left: list[int] = []
+        """The first stories of frames that none of them is of, in order."""
+
+    def take(self, head: FrameHead, begin: int) -> None:
+        """Take the next frame, which begins there in the file."""
+        if head.kind == STORIES:
+            insort(self.left, head.sequence)
+        elif head.kind == DROPS:
+            place = DropsPlace.of(head, begin)
+            self.places.append(place)
+            begin_of, end_of = (bisect_left(self.left, at) for at in (place.first, place.end))
+            del self.left[begin_of:end_of]
+
+
 Item: TypeAlias = Events | Due | Gap | Stories | Drops
 
 
@@ -100,6 +133,12 @@ class Damage:
             self._known.add(key)
             self.frames += 1
             self.size += size
+
+    def passed_over(self, reader: FrameReader) -> None:
+        """Count what the reader of a file had to pass over."""
+        self.frames += reader.damaged
+        self.size += reader.skipped
+        self.torn |= reader.torn
 
     def sentences(self, path: Path) -> Iterator[str]:
         """A sentence on each kind of damage."""
@@ -130,8 +169,7 @@ class Recording:
     lost: Counter[str] = field(default_factory=Counter)
     damage: Damage = field(default_factory=Damage)
     later: list[dict[str, Any]] = field(default_factory=list)
-    drops: tuple[tuple[int, int], ...] = ()
-    """The first story and the one behind the last that a frame of drops says it is of."""
+    drops: DropsPlaces = field(default_factory=DropsPlaces)
 
     @classmethod
     def open(cls, path: Path) -> Recording:
@@ -146,17 +184,17 @@ class Recording:
         end: dict[str, Any] = {}
         damage = Damage()
         later: list[dict[str, Any]] = []
-        drops: list[tuple[int, int]] = []
+        drops = DropsPlaces()
         seen = Seen()
         with opened(path) as file:
-            for head, body in _frames(file, damage, _of_answers, damage):
+            reader = FrameReader(file, _of_answers, damage.note)
+            for head, body in reader:
                 if first is not None and head.run != first.run:
                     damage.others += 1
                     continue
                 if not seen.first(head):
                     continue
-                if head.kind == DROPS:
-                    drops.append((head.format.get("first", 0), head.format.get("end", 0)))
+                drops.take(head, reader.begin)
                 if head.kind == EVENTS:
                     lost.update(head.lost)
                 if head.kind not in {NAMES, RULESETS}:
@@ -175,9 +213,10 @@ class Recording:
         if begin is None or first is None:
             raise RecordingError(f"{path} is no recording, or its beginning is damaged")
         damage.finished = bool(end)
+        damage.passed_over(reader)
         damage.again = seen.again
         answers.whole = damage.finished and not damage.frames
-        found = cls(path, begin, first, end, answers, lost, damage, later, tuple(drops))
+        found = cls(path, begin, first, end, answers, lost, damage, later, drops)
         found.check()
         return found
 
@@ -257,7 +296,13 @@ class Recording:
 
         Where frames are damaged, stories have other numbers than the writer gave them: no columns.
         """
-        ends = {} if self.damage.frames else dict(self.drops)
+        if not self.damage.frames and not self.drops.left:
+            for place in self.drops.places:
+                with opened(self.path) as file:
+                    file.seek(place.begin)
+                    yield from self._drops(*next(iter(FrameReader(file))))
+            return
+        ends = {} if self.damage.frames else {one.first: one.end for one in self.drops.places}
         firsts = sorted(ends)
 
         def in_columns(head: FrameHead) -> bool:
@@ -268,17 +313,18 @@ class Recording:
             return bool(ends) if head.kind == DROPS else not in_columns(head)
 
         for head, body in self._frames({DROPS, STORIES}, wanted):
-            if head.kind == STORIES:
-                yield from self._stories(head, body)
-                continue
-            try:
-                yield drops_of(head, body)
-            except FrameError:
-                yield from self._stories_between(*(head.format.get(n, 0) for n in ("first", "end")))
+            yield from (self._stories if head.kind == STORIES else self._drops)(head, body)
 
-    def _stories_between(self, first: int, end: int) -> Iterator[Stories]:
-        for head, body in self._frames({STORIES}, lambda head: first <= head.sequence < end):
-            yield from self._stories(head, body)
+    def _drops(self, head: FrameHead, body: bytes) -> Iterator[Stories | Drops]:
+        """The drops of a frame, or else the stories that it is of."""
+        try:
+            yield drops_of(head, body)
+        except FrameError:
+            place = DropsPlace.of(head, 0)
+            for other, found in self._frames(
+                {STORIES}, lambda one: place.first <= one.sequence < place.end
+            ):
+                yield from self._stories(other, found)
 
     def _frames(
         self, kinds: Collection[str], wanted: Callable[[FrameHead], bool] = lambda _: True
@@ -290,7 +336,7 @@ class Recording:
 
         seen = Seen()
         with opened(self.path) as file:
-            for head, body in _frames(file, Damage(), ours, self.damage):
+            for head, body in FrameReader(file, ours, self.damage.note):
                 if ours(head) and seen.first(head):
                     yield head, body
 
@@ -355,21 +401,6 @@ def _gap(value: dict[str, Any]) -> Iterator[Gap]:
 
 def _of_answers(head: FrameHead) -> bool:
     return head.kind in {NAMES, RULESETS}
-
-
-def _frames(
-    file: BinaryIO, passed: Damage, wanted: Callable[[FrameHead], bool], unreadable: Damage
-) -> Iterator[tuple[FrameHead, bytes]]:
-    """The frames of a file; bodies that are not ``wanted`` are left out.
-
-    What has to be passed over is counted in ``passed``, bodies that make no sense in
-    ``unreadable``.
-    """
-    reader = FrameReader(file, wanted, unreadable.note)
-    yield from reader
-    passed.frames += reader.damaged
-    passed.size += reader.skipped
-    passed.torn |= reader.torn
 
 
 def _objects(head: FrameHead, body: bytes, damage: Damage) -> list[dict[str, Any]]:

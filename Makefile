@@ -48,17 +48,17 @@ help:
 
 .PHONY: demo
 demo: KERNEL = $(INSTALLED)
-demo: module ## trace packets through rules of every back end, swap programs under traffic
+demo: module bytecode ## trace packets through rules of every back end, swap programs under traffic
 	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.demo.demo
 
 .PHONY: fleet-demo
 fleet-demo: KERNEL = $(INSTALLED)
-fleet-demo: module ## one story across hosts, a roll-out in waves, a hub that is killed: namespaces play the hosts
+fleet-demo: module bytecode ## one story across hosts, a roll-out in waves, a hub that is killed: namespaces play the hosts
 	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.demo.fleet_demo
 
 .PHONY: shell
 shell: KERNEL = $(INSTALLED)
-shell: module ## an interactive guest with the module loaded and ipttctl on the PATH (KERNEL=6.1)
+shell: module bytecode ## an interactive guest with the module loaded and ipttctl on the PATH (KERNEL=6.1)
 	@$(GUEST) shell --kernel $(lastword $(KERNEL)) --module
 
 ##@ Test
@@ -73,7 +73,7 @@ test-unit: setup ## tests that need no kernel module
 	@$(PYTHON) -m pytest --dist worksteal -n "$$(($$(nproc) < 4 ? 2 * $$(nproc) : 8))" -o cache_dir=$(BUILD)/cache/pytest
 
 .PHONY: test-kernel
-test-kernel: suites module ynl bytecode ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
+test-kernel: suites module ynl tests-bytecode ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
 	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) $(SHARED_OUT) $(UNTIL:%=--until %) \
 		--timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
 
@@ -98,9 +98,17 @@ module: setup ## the kernel module, and those of the tests, for every guest kern
 ynl: setup ## the kernel's own netlink client as .build/ynl/ynl, with our spec (docs/protocol.md)
 	@$(PYTHON) -m tests.ynl
 
-# pytest compiles tests in its own way. Guests find them compiled, where they would take minutes for it.
+# Guests find all Python that they import compiled: emulated, it would take them minutes. What does not compile is
+# another Python's.
 .PHONY: bytecode
 bytecode: setup
+	@$(PYTHON) -m compileall -qq -j 0 proto ctl guest tests docs/examples
+	@$(PYTHON) -m compileall -qq -j 0 -x '/(mypy|mypyc|pip|ruff|tests?)/' $(VENV)/lib \
+		"$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" /usr/lib/python3/dist-packages || :
+
+# pytest compiles tests in its own way.
+.PHONY: tests-bytecode
+tests-bytecode: bytecode
 	@$(PYTHON) -m pytest --quiet -p no:cacheprovider --collect-only tests/kernel >$(BUILD)/collected || \
 		{ cat $(BUILD)/collected >&2; exit 1; }
 
@@ -111,7 +119,7 @@ generate: setup ## the C header and the YNL spec from the protocol's definition,
 
 .PHONY: golden
 golden: KERNEL = $(INSTALLED)
-golden: module ## record the messages of this version of the protocol, in a guest (docs/protocol.md)
+golden: module bytecode ## record the messages of this version of the protocol, in a guest (docs/protocol.md)
 	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.golden
 	@cp "$$(ls -t $(BUILD)/guest/*/*.yaml | head -n 1)" tests/golden/
 

@@ -26,7 +26,7 @@ RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout
 # As many guests at a time as there are processors. A kernel that fails does not keep the others from their turn.
 .PHONY: test-all
 test-all: KERNEL = $(shell $(GUEST) kernels test-all)
-test-all: suites module ynl bytecode ## kernel tests on -rt and preempt=full too, 1, 2 and 4 CPUs, then reloads (KERNEL=6.12-rt)
+test-all: suites module ynl tests-bytecode ## kernel tests on -rt and preempt=full too, 1, 2 and 4 CPUs, then reloads (KERNEL=6.12-rt)
 	@status=0; \
 	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) $(WHOLE) -- \
 		$(PYTEST) $(TESTS) || status=$$?; \
@@ -57,14 +57,14 @@ test-tools: module ## firewalld, ufw, Docker, Podman, libvirt, fail2ban as Debia
 of_target = $(if $(filter-out tests/kernel,$(TESTS)),,--target $(1))
 
 .PHONY: test-debug
-test-debug: module-kasan ynl bytecode ## kernel tests of the module with KASAN, lockdep, kmemleak and fault injection
+test-debug: module-kasan ynl tests-bytecode ## kernel tests of the module with KASAN, lockdep, kmemleak and fault injection
 	@$(GUEST) run --kernel 6.12-kasan $(call of_target,test-debug) --guests $(GUESTS) \
 		--timeout $(DEBUG_TIMEOUT) $(PATIENCE) --env IPTT_STORM_SECONDS=$(STORM) --env IPTT_STORM_ROUND=60 \
 		--env IPTT_FUZZ=$(DEBUG_FUZZ) --env IPTT_NFT_CASES=$(NFT_CASES) --env IPTT_TOPOLOGIES=5 -- \
 		python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
 
 .PHONY: test-race
-test-race: module-kcsan ynl bytecode ## kernel tests of the module with KCSAN, which sees data races
+test-race: module-kcsan ynl tests-bytecode ## kernel tests of the module with KCSAN, which sees data races
 	@$(GUEST) run --kernel 6.12-kcsan $(call of_target,test-race) --guests $(GUESTS) --timeout $(DEBUG_TIMEOUT) $(PATIENCE) -- \
 		$(PYTEST) $(TESTS)
 

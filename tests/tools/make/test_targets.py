@@ -19,7 +19,7 @@ MAKEFILES = (
     ROOT / "tests" / "long-runs.mk",
 )
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-STEPS = {"analyze", "apt", "bytecode", "help", "module-kasan", "module-kcsan"}
+STEPS = {"analyze", "apt", "bytecode", "help", "module-kasan", "module-kcsan", "tests-bytecode"}
 """Targets that only other targets need."""
 
 

@@ -391,6 +391,7 @@ bool ipttrace_followed_copy(const struct sk_buff *copy,
 	struct entry *entry = NULL;
 	struct bucket *bucket;
 	unsigned long flags;
+	u32 journeys;
 
 	/*
 	 * One of the two locks after the other: meanwhile a journey may be taken off the packets in
@@ -398,8 +399,9 @@ bool ipttrace_followed_copy(const struct sk_buff *copy,
 	 */
 	if (!table || !ipttrace_followed_find(skb, &known))
 		return false;
-	known.on &= READ_ONCE(live);
-	known.off &= READ_ONCE(live);
+	journeys = READ_ONCE(live);
+	known.on &= journeys;
+	known.off &= journeys;
 	if (!(known.on | known.off))
 		return false;
 	bucket = bucket_of(table, copy);

@@ -333,14 +333,18 @@ static void describe_bridge_port(const struct nf_hook_state *state, int ifindex,
 
 /*
  * Whether the port that the packet of a bridge will leave by is there: nothing holds it. The kernel
- * has found it just now where the bridge forwards, and until the packet leaves the bridge's hooks.
- * Copies made there are sent when that port may be gone.
+ * has found it just now where br_netfilter has IP's hooks forward the packet, and what comes behind
+ * them, with the bridge as the device by which it leaves. Elsewhere, as where a copy made there is
+ * sent later, that port may be gone.
  */
 static bool has_port_out(const struct nf_hook_state *state)
 {
-	return state->hook == NF_INET_FORWARD ||
-	       (state->hook == NF_INET_POST_ROUTING && state->out &&
-		netif_is_bridge_master(state->out));
+	if (state->pf != NFPROTO_IPV4 && state->pf != NFPROTO_IPV6)
+		return false;
+	if (state->hook != NF_INET_FORWARD &&
+	    state->hook != NF_INET_POST_ROUTING)
+		return false;
+	return state->out && netif_is_bridge_master(state->out);
 }
 
 /* Describes the bridge's ports, where br_netfilter hands the packet of a bridge to IP. */

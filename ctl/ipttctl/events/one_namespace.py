@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -39,10 +39,7 @@ def within(events: JoinedBatches, cookie: int) -> JoinedBatches:
     ends = {place for place, one in enumerate(kept) if not one}
     if not ends:
         return chosen
-    wire = bytearray(chosen.wire)
-    for place in ends:
-        _end(memoryview(wire)[place * STRIDE : (place + 1) * STRIDE], cookie)
-    payloads = {place: data for place, data in chosen.payloads.items() if place not in ends}
+    wire, payloads = _ended(chosen.wire, chosen.payloads, ends, cookie)
     return JoinedBatches(bytes(wire), chosen.cpus, chosen.sequences, chosen.clock_offsets, payloads)
 
 
@@ -54,7 +51,7 @@ def batches_within(
     Of ``links`` it is known that they follow its packets alone: these leave it as ``within`` has
     them, and reports of these links are there too.
     """
-    from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms; there is such a namespace
+    from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
 
     wire = joined_wire(batches)
     events = as_array(wire)
@@ -70,14 +67,21 @@ def _left(batch: EventBatch, cookie: int) -> EventBatch:
     """A batch in which packets have left that came into another namespace."""
     events = batch.events
     elsewhere = (events["kind"] == Kind.JOURNEY_RECEIVED) & (events["netns_cookie"] != cookie)
-    ends = elsewhere.nonzero()[0].tolist()
+    ends = set(elsewhere.nonzero()[0].tolist())
     if not ends:
         return batch
-    wire = bytearray(batch.wire)
-    for place in ends:
-        _end(memoryview(wire)[place * STRIDE : (place + 1) * STRIDE], cookie)
-    payloads = {place: data for place, data in batch.payloads.items() if place not in ends}
+    wire, payloads = _ended(batch.wire, batch.payloads, ends, cookie)
     return replace(batch, wire=memoryview(wire), payloads=payloads)
+
+
+def _ended(
+    wire: bytes | memoryview, payloads: Mapping[int, bytes], ends: Collection[int], cookie: int
+) -> tuple[bytearray, dict[int, bytes]]:
+    """Records and payloads of events, of which those at some places are made ends."""
+    changed = bytearray(wire)
+    for place in ends:
+        _end(memoryview(changed)[place * STRIDE : (place + 1) * STRIDE], cookie)
+    return changed, {place: data for place, data in payloads.items() if place not in ends}
 
 
 def _end(event: memoryview, cookie: int) -> None:

@@ -84,7 +84,7 @@ class DropsPlace(NamedTuple):
 
     @classmethod
     def of(cls, head: FrameHead, begin: int) -> Self:
-        """What the head of a frame says."""
+        """The place that the head of a frame says, which begins at ``begin``."""
         return cls(head.format.get("first", 0), head.format.get("end", 0), begin)
 
 

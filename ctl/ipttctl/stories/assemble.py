@@ -28,7 +28,7 @@ _MOST_EVENTS: Final = 1 << 21
 """Most events that open stories have together."""
 
 _MOST_DEPTH: Final = 32
-"""Most branches within each other. Who tells or reads a story goes down into each."""
+"""Most branches within each other: telling and reading a story go down into each."""
 
 _MOST_CLOSED: Final = 1 << 17
 """Most numbers of told stories that are remembered, so that late events begin no story."""

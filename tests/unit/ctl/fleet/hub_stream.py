@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from nats.js.api import StreamConfig
 
+from ipttctl.cli import run
 from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import EVENTS, STORIES
@@ -71,3 +73,9 @@ def keep(server: Server, key: Key, messages: Sequence[Message], **config: Any) -
                 await js.publish(subject, data)
 
     asyncio.run(put())
+
+
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    """The rows that a query prints."""
+    assert run(["query", "--hub", "-o", "json", *arguments]) == 0, capsys.readouterr().err
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]

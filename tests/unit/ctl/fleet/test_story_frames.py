@@ -137,7 +137,7 @@ def test_a_frame_of_another_host_does_not_say_which_run_it_is() -> None:
 
 
 def test_a_run_has_one_boot() -> None:
-    """What is known of clocks grew by each boot that a host made up."""
+    """Each boot that a host made up took room among the clocks."""
 
     async def run() -> None:
         lives = [

@@ -11,15 +11,11 @@ import hashlib
 import json
 import os
 import re
-import ssl
 import stat
-import subprocess
 import textwrap
-import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +25,6 @@ import nkeys
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
 from ipttctl.cli import run as command_line
 from ipttctl.fleet.asker import HubError, SilentHostError, connected
@@ -45,6 +40,11 @@ from ipttctl.fleet.uploads import upload
 from ipttctl.frames.codec import decode
 from ipttctl.frames.seen import Seen
 from tests.unit.ctl.fleet.conftest import LEAF
+from tests.unit.ctl.fleet.example_fleet import (
+    EXAMPLES,
+    Fleet,
+    fleet,
+)
 from tests.unit.ctl.fleet.fleet_host import (
     FleetHost,
     bundle_of,
@@ -67,99 +67,9 @@ from tests.unit.ctl.fleet.support import (
 from tests.unit.ctl.fleet.test_metrics import by_rule, told
 from tests.unit.ctl.stories.packets import one_story
 
-EXAMPLES = Path(__file__).parents[4] / "docs/examples/fleet"
+__all__ = ["fleet"]  # a fixture
+
 ALL = "publish: {events: all, linger: 10ms}\n"
-ROLES = ("AGENT_WEB1", "LEAF_WEB1", "VIEWER", "TRACER", "OPERATOR")
-
-
-def certificates(directory: Path) -> None:
-    """An authority, and a certificate of it for the hub."""
-    ca = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-    name = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem"]
-    for arguments in (
-        [*ca, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=authority"],
-        [*ca, "-keyout", "hub-key.pem", "-out", "hub.pem", "-subj", "/CN=hub", *name, *signed],
-    ):
-        command = ["openssl", "req", *arguments]
-        subprocess.run(command, cwd=directory, check=True, capture_output=True)
-
-
-async def ignore(_: Exception) -> None:
-    """Take no note of refusals: tests look at what is refused themselves."""
-
-
-@dataclass
-class Fleet:
-    """A leaf and a hub, and a key for each role."""
-
-    leaf: Server
-    hub: Server
-    keys: dict[str, Key]
-    authority: Path
-
-    async def user(self, role: str) -> Client:
-        """A connection to the hub."""
-        client = Client()
-        await client.connect(
-            self.hub.url.replace("nats://", "tls://"),
-            nkeys_seed=str(self.keys[role].seed),
-            inbox_prefix=own_inbox(str(self.keys[role].seed)),
-            tls=ssl.create_default_context(cafile=str(self.authority)),
-            allow_reconnect=False,
-            error_cb=ignore,
-        )
-        return client
-
-    async def source(self) -> None:
-        """Have the hub keep what the leaf's stream has."""
-        operator = await self.user("OPERATOR")
-        external = ExternalStream(api="$JS.web1.API")
-        source = StreamSource(name="ipttctl-web1", external=external)
-        await operator.jetstream().add_stream(StreamConfig(name="ipttctl", sources=[source]))
-        await operator.close()
-
-
-def example(name: str, keys: dict[str, Key], tmp_path: Path, leaf_port: int) -> str:
-    """An example with this test's keys, files and ports."""
-    text = (EXAMPLES / name).read_text()
-    for role, key in keys.items():
-        text = re.sub(rf"\b{role}\b", key.public, text)
-    text = text.replace("/etc/nats", str(tmp_path)).replace("/var/lib/nats/jetstream", "@STORE@")
-    text = text.replace("hub.example.org:7422", f"127.0.0.1:{leaf_port}")
-    text = text.replace("0.0.0.0:7422", f"127.0.0.1:{leaf_port}")
-    text = text.replace("reconnect: 2s", "reconnect: 500ms")
-    return re.sub(r"listen: [0-9.]+:4222", "listen: 127.0.0.1:@PORT@", text)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    yield from started(tmp_path)
-
-
-@pytest.fixture
-def taken(tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet whose hub was taken over: there are no limits to what its users may do."""
-    yield from started(tmp_path, without_rights=True)
-
-
-def started(tmp_path: Path, *, without_rights: bool = False) -> Iterator[Fleet]:
-    certificates(tmp_path)
-    keys = {role: Key.make(tmp_path, role.lower()) for role in ROLES}
-    port = free_port()
-    text = example("hub.conf", keys, tmp_path, port)
-    if without_rights:
-        users = ", ".join(f"{{ nkey: {keys[role].public} }}" for role in ("LEAF_WEB1", "OPERATOR"))
-        accounts = f"accounts {{ FLEET {{ jetstream: enabled, users = [ {users} ] }} }}"
-        text = text[: text.index("accounts {")] + accounts
-    hub = Server(tmp_path / "hub", text).start()
-    (tmp_path / "leaf").mkdir()
-    seed = keys["LEAF_WEB1"].seed.read_text()
-    (tmp_path / "leaf/leaf-key.conf").write_text(f"nkey: {seed}\n")
-    leaf = Server(tmp_path / "leaf", example("leaf.conf", keys, tmp_path, port)).start()
-    yield Fleet(leaf, hub, keys, tmp_path / "ca.pem")
-    leaf.kill()
-    hub.kill()
 
 
 async def refused(client: Client, subject: str) -> bool:
@@ -536,80 +446,5 @@ def test_who_may_roll_out_and_who_may_not(fleet: Fleet, tmp_path: Path) -> None:
                 with pytest.raises(SilentHostError):
                     await tracer.ask("web1", "rollback", {"rollout": rollout.record.rollout}, 1)
             assert host.programs() == programs_of(order.bundle)
-
-    asyncio.run(run())
-
-
-async def unheard(client: Client, subject: str, data: bytes = b"{}") -> bool:
-    """Whether nobody answers."""
-    try:
-        await client.request(subject, data, 1)
-    except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
-        return True
-    return False
-
-
-async def consumer_made(hub: Client) -> dict[str, Any]:
-    """What a leaf answers to the wish for one more consumer of its stream, which stays."""
-    config = {"deliver_policy": "all", "ack_policy": "none", "inactive_threshold": 3600 * 10**9}
-    wish = {"stream_name": "ipttctl-web1", "config": config}
-    data = json.dumps(wish).encode()
-    subject = "$JS.web1.API.CONSUMER.CREATE.ipttctl-web1"
-    found: dict[str, Any] = json.loads((await hub.request(subject, data, 5)).data)
-    return found
-
-
-def test_a_hub_that_was_taken_over_reaches_no_more_of_a_leaf(taken: Fleet, host: FakeHost) -> None:
-    """The leaf's own configuration says what comes in, whatever the hub says."""
-
-    async def run() -> None:
-        config = agent_config(taken.leaf, taken.keys["AGENT_WEB1"], ALL)
-        async with running_agent(config, host) as agent:
-            host.feed.put(3)
-            await until(lambda: agent.publisher.items == 3)
-            hub = await taken.user("OPERATOR")
-            hosts: list[Heartbeat] = []
-            end = time.monotonic() + 30
-            while not hosts:
-                assert time.monotonic() < end
-                hosts = await find_hosts(hub, Selector.parse(""), 0.5)
-            small = json.dumps({"name": "ipttctl-web1", "subjects": ["x"], "max_bytes": 1}).encode()
-            more = json.dumps({"name": "more", "subjects": ["more"]}).encode()
-            reached = []
-            for what, data in (
-                ("STREAM.UPDATE.ipttctl-web1", small),
-                ("STREAM.CREATE.more", more),
-                ("STREAM.MSG.DELETE.ipttctl-web1", b'{"seq": 1}'),
-                ("STREAM.MSG.GET.ipttctl-web1", b'{"seq": 1}'),
-                ("STREAM.SNAPSHOT.ipttctl-web1", b'{"deliver_subject": "_INBOX.x"}'),
-                ("STREAM.RESTORE.again", b"{}"),
-                ("STREAM.PURGE.ipttctl-web1", b""),
-                ("STREAM.DELETE.ipttctl-web1", b""),
-                ("STREAM.NAMES", b""),
-                ("CONSUMER.DURABLE.CREATE.ipttctl-web1.d", b"{}"),
-                ("INFO", b""),
-            ):
-                if not await unheard(hub, f"$JS.web1.API.{what}", data):
-                    reached.append(what)
-            assert reached == []
-            # what the hub is for goes on: commands, and sourcing
-            assert (await ask(hub, verb="links"))["ok"]
-            external = ExternalStream(api="$JS.web1.API")
-            source = StreamSource(name="ipttctl-web1", external=external)
-            await hub.jetstream().add_stream(StreamConfig(name="ipttctl", sources=[source]))
-            frames = await kept(hub, "ipttctl", 3, 60)
-            assert [head.count for head, _ in frames] == [3]
-            # last: 2.10.25 lets nobody source any more once there are as many as may be
-            made = 0
-            while made < 99 and "error" not in await consumer_made(hub):
-                made += 1
-            assert made == 16
-            await hub.close()
-
-            leaf = await connect(taken.leaf, taken.keys["AGENT_WEB1"])
-            info = await leaf.jetstream().stream_info("ipttctl-web1")
-            assert info.config.max_bytes == config.stream.bytes
-            assert (info.state.messages, info.state.last_seq) == (1, 1)
-            await leaf.close()
 
     asyncio.run(run())

@@ -286,7 +286,7 @@ def test_a_copy_of_an_idle_copy_is_one_of_the_original() -> None:
 
 
 def test_copies_of_copies_are_branches_within_each_other_up_to_a_bound() -> None:
-    """Whoever tells or reads a story goes down into each."""
+    """Branches without a bound could not be told: telling goes down into each."""
     chain = [Traveller(1, out_name=b"eth0", pf=2, hook=OUTPUT)]
     chain[0].function("f", 1)
     for number in range(2, 402):

@@ -7,6 +7,7 @@ that somebody else could have written is not read.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -33,8 +34,10 @@ _FORMAT: Final = 6
 
 _ENVIRONMENT: Final = "IPTTCTL_CACHE"
 _DIRECTORIES: Final = (Path("/var/cache/ipttctl"), Path("/run/ipttctl/cache"))
-#: entries and temporary files, also those of former formats
-_OURS: Final = re.compile(r"\.?[0-9a-f]{32}(-[0-9a-f]{16})?\.json(\.\d+\.[0-9a-f]{8})?")
+#: entries, also those of former formats, temporary files, and locks of processes that were killed
+_OURS: Final = re.compile(
+    r"\.?[0-9a-f]{32}(-[0-9a-f]{16})?\.json(\.\d+\.[0-9a-f]{8})?|\.[0-9a-f]{32}\.lock"
+)
 
 
 def source_key(source: bytes, directories: Sequence[Path], cflags: Sequence[str]) -> str:
@@ -97,6 +100,28 @@ class SpecCache:
                     with suppress(OSError):
                         os.utime(entry)
                     yield stored["spec"]
+
+    @contextmanager
+    def turn(self, key: str) -> Iterator[None]:
+        """Wait until no other process compiles what will have this key.
+
+        So many that begin together compile once, if each looks again when its turn has come. A
+        process that dies ends its turn. Where nothing can be locked nobody waits.
+        """
+        lock = self._directory / f".{key}.lock"
+        try:
+            file = _private_file(str(lock), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
+        except OSError:
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        finally:
+            # who waits for it looks again before it compiles: no harm if others make another
+            with suppress(OSError):
+                lock.unlink()
+            os.close(file)
 
     def store(self, key: str, files: FilesRead, spec: Mapping[str, Any]) -> None:
         """Store a spec, whole or not at all. A failure is ignored: it costs another compilation."""

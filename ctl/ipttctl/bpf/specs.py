@@ -161,11 +161,33 @@ class CollectionSpec:
             raise ProgramError(f"cannot read BPF source {path}: {os_reason(error)}") from None
         key = source_key(text, directories, cflags)
         cache = SpecCache.open() if use_cache else None
-        for stored in cache.find(key, directories) if cache else ():
-            with suppress(ValueError, KeyError, TypeError, AttributeError):
-                return cls._from_stored(stored)
+        if cache is not None and (spec := cls._find(cache, key, directories)) is not None:
+            return spec
         if on_compile:
             on_compile()
+        if cache is None:
+            return cls._compile(path, text, directories, cflags)[0]
+        with cache.turn(key):
+            if (spec := cls._find(cache, key, directories)) is not None:
+                return spec
+            spec, origin = cls._compile(path, text, directories, cflags)
+            if origin is not None:
+                cache.store(key, origin, spec._to_store())
+        return spec
+
+    @classmethod
+    def _find(cls, cache: SpecCache, key: str, directories: Sequence[Path]) -> Self | None:
+        """What a cache has of a source."""
+        for stored in cache.find(key, directories):
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                return cls._from_stored(stored)
+        return None
+
+    @classmethod
+    def _compile(
+        cls, path: Path, text: bytes, directories: Sequence[Path], cflags: Sequence[str]
+    ) -> tuple[Self, FilesRead | None]:
+        """Compile the text of a source; None for its files if any changed meanwhile."""
         options = [*(f"-I{directory.absolute()}" for directory in directories), *cflags]
         begun = files_read.begin()
         compiled = bpfcc.compile_source(path, text, options)
@@ -173,9 +195,7 @@ class CollectionSpec:
         spec = cls._from_compiled(compiled)
         spec.declared, spec.fields = _declarations(path, [text, *files.values()])
         spec.constants = {name: _width(kind) for name, kind in spec.declared.items()}
-        if cache and (origin := FilesRead.of(text, files, directories, begun)):
-            cache.store(key, origin, spec._to_store())
-        return spec
+        return spec, FilesRead.of(text, files, directories, begun)
 
     @classmethod
     def from_object(cls, path: str | os.PathLike[str]) -> Self:

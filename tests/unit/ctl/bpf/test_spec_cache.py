@@ -7,13 +7,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ipttctl.bpf import bpfcc, tools
 from ipttctl.bpf.files_read import FilesRead
+from ipttctl.bpf.spec_cache import SpecCache, source_key
 from ipttctl.bpf.specs import CollectionSpec, const_marker
 from ipttctl.errors import ProgramError
 from tests.unit.ctl.bpf.support import EXIT, compiled, wide
@@ -76,6 +79,42 @@ def test_a_second_process_does_not_compile(cache: Path, source: Path, compiler: 
     assert second.programs["second"].instructions == EXIT + wide(0, register=1, source=1) + EXIT
     assert cache.stat().st_mode & 0o777 == 0o700
     assert [file.stat().st_mode & 0o777 for file in cache.iterdir()] == [0o600]
+
+
+def test_of_two_that_begin_together_one_compiles(
+    cache: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, begun, calls = threading.Event(), threading.Event(), []
+
+    def compile_source(*_: object) -> dict[str, object]:
+        calls.append(1)
+        begun.set()
+        assert waiting.wait(10)
+        return compiled() | {"read": [str(source.with_name("x.h"))]}
+
+    monkeypatch.setattr(bpfcc, "compile_source", compile_source)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(CollectionSpec.from_source, source)
+        assert begun.wait(10)
+        second = pool.submit(CollectionSpec.from_source, source, on_compile=waiting.set)
+        assert first.result(10) == second.result(10)
+    assert len(calls) == 1
+    assert [file.suffix for file in cache.iterdir()] == [".json"], "no lock is left"
+
+
+def test_who_dies_in_its_turn_keeps_nobody_waiting(
+    cache: Path, source: Path, compiler: Compiler
+) -> None:
+    cache.mkdir(0o700)
+    key = source_key(source.read_bytes(), [source.parent], [])
+    if (child := os.fork()) == 0:
+        with SpecCache(cache).turn(key):
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [file.name for file in cache.iterdir()] == [f".{key}.lock"]
+    CollectionSpec.from_source(source)
+    assert len(compiler.calls) == 1
+    assert [file.suffix for file in cache.iterdir()] == [".json"]
 
 
 def test_the_result_used_last_is_looked_at_first(

@@ -25,8 +25,9 @@ from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
 _NARROWEST: Final = 80
 _SHOWN_HOSTS: Final = 8
 _STEP: Final = 0.2
-_SETTLE: Final = 2.0
-"""Seconds for which stories of packets that were on their way at the end may come."""
+_SETTLE: Final = 0.7
+"""Times of what stories wait for each other for which those of packets that were on their way at
+the end may come."""
 
 
 async def run_on_hosts(asker: Asker, asked: HostsAsked, chosen: Selector) -> None:
@@ -101,7 +102,7 @@ async def _run(trace: HostsTrace, asked: HostsAsked, ending: _Ending) -> None:
         # answers tell what there are no stories of
         await _first(asyncio.create_task(trace.end()), ending.at_once)
         if not printer.full:
-            until = time.monotonic() + _SETTLE
+            until = time.monotonic() + _SETTLE * trace.joiner.hold / 1e9
             while time.monotonic() < until and not printer.full and not ending.at_once.is_set():
                 await show(trace.chains())
                 await asyncio.sleep(_STEP)

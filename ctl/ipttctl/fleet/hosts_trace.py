@@ -29,7 +29,7 @@ from ipttctl.frames.head import STORIES, FrameError, FrameHead
 from ipttctl.frames.seen import Seen
 from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.clocks import Life
-from ipttctl.joins.joiner import HOLD, Joiner
+from ipttctl.joins.joiner import Joiner
 from ipttctl.numbers import counted
 
 START: Final = 600.0
@@ -315,7 +315,7 @@ class HostsTrace:
     async def _add(self, host: TracedHost, head: FrameHead, stories: Sequence[bytes]) -> None:
         now = time.monotonic_ns()
         made = self.joiner.clocks.on_asker(host.life, head.monotonic)
-        late = made is not None and now - made > HOLD
+        late = made is not None and now - made > self.joiner.hold
         for place, line in enumerate(stories):
             if not place % _STORIES_AT_ONCE:
                 # leases are renewed and signals heard meanwhile

@@ -31,14 +31,13 @@ class _Gone:
 class GoneDepartures:
     """Remembers departures for a time, by their places."""
 
-    def __init__(self, kept: int) -> None:
-        """Remember them for ``kept`` ns."""
-        self._kept = kept
+    def __init__(self) -> None:
+        """Remember none yet."""
         self._places: OrderedDict[Place, list[_Gone]] = OrderedDict()
 
-    def note(self, one: Sighting, now: int) -> None:
-        """Remember a departure."""
-        gone = _Gone(one.told.life, one.mark, one.time, now + self._kept)
+    def note(self, one: Sighting, now: int, until: int) -> None:
+        """Remember a departure until a time (ns)."""
+        gone = _Gone(one.told.life, one.mark, one.time, until)
         for place in places_of(one):
             there = self._places.setdefault(place, [])
             self._places.move_to_end(place)

@@ -23,12 +23,22 @@ from ipttctl.joins.chains import (
     told_of,
 )
 from ipttctl.joins.clocks import LONGEST, Clocks, Life
+from ipttctl.joins.delays import Delays
 from ipttctl.joins.gone import GoneDepartures
 from ipttctl.joins.matching import Matching
 from ipttctl.joins.places import Place, SightingIndex, places_of
 
 HOLD: Final = 3_000_000_000
-"""Time (ns) for which a story waits for those of other hosts that its packet could be in."""
+"""Time (ns) for which a story waits for those of other hosts that its packet could be in.
+
+Where stories were seen to come late it is longer.
+"""
+
+MOST_HOLD: Final = 30_000_000_000
+"""The longest that it is then."""
+
+_TIMES_LATE: Final = 2
+"""Times of the delay of stories that is waited."""
 
 MOST_STORIES: Final = 1 << 16
 """Most stories that wait."""
@@ -96,12 +106,13 @@ class Joiner:
         most_stories: int = MOST_STORIES,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        """Wait for ``hold`` ns; a packet is on the wire for ``longest`` ns at most.
+        """Wait for ``hold`` ns at least; a packet is on the wire for ``longest`` ns at most.
 
         Where stories that wait are more than ``most_stories`` or ``most_bytes``, the oldest ones
         of the host that has most of them are told early.
         """
-        self._hold = hold
+        self._least_hold = self._hold = hold
+        self._delays = Delays()
         self._longest = longest
         self._most = most_stories
         self._most_bytes = most_bytes
@@ -117,7 +128,7 @@ class Joiner:
         self._hosts: dict[str, _Waiting] = {}
         #: hosts that have packets of a flow that are to be cut, or are merged, and when last
         self._cut: OrderedDict[tuple[object, ...], dict[str, int]] = OrderedDict()
-        self._gone = GoneDepartures(_LONGEST_HOLD * hold)
+        self._gone = GoneDepartures()
         self._stories = 0
         self._bytes = 0
         self._done: list[Together] = []
@@ -134,6 +145,11 @@ class Joiner:
         """Whether ``due`` has to be called before there is room for more."""
         return len(self._done) >= self._most or self._done_bytes >= self._most_bytes
 
+    @property
+    def hold(self) -> int:
+        """Time (ns) for which stories wait at present."""
+        return self._hold
+
     def add(self, life: Life, line: bytes, now: int) -> None:
         """Take a story of a host, a line of JSON that came at a time (ns) of the asker's own clock.
 
@@ -142,6 +158,7 @@ class Joiner:
         """
         self._now = max(self._now, now)
         told = told_of(life, line, self._now)
+        self._note_delay(told)
         told.number = self._count
         told.cost = _STORY + len(line)
         self._count += 1
@@ -167,6 +184,7 @@ class Joiner:
     def due(self, now: int) -> list[StoryChain]:
         """The chains of which nothing more is to be found out."""
         self._now = max(self._now, now)
+        self._hold = self._hold_by_delays()
         #: nothing is found out by looking twice at the same time
         looked: set[Sighting] = set()
         for queue in (self._again, self._waiting):
@@ -193,6 +211,21 @@ class Joiner:
         # those that wait for another look
         self._now += self._hold
         return found + self.due(self._now)
+
+    # --- how long they wait -------------------------------------------------------------------
+
+    def _note_delay(self, told: HostStory) -> None:
+        """Wait longer from now on if a story is late."""
+        if not told.sightings:
+            return
+        made = self.clocks.on_asker(told.life, told.sightings[-1].time)
+        if made is not None:
+            self._delays.note(told.received - made, self._now)
+            self._hold = self._hold_by_delays()
+
+    def _hold_by_delays(self) -> int:
+        delay = self._delays.greatest(self._now)
+        return max(self._least_hold, min(MOST_HOLD, _TIMES_LATE * delay))
 
     # --- which are alike ----------------------------------------------------------------------
 
@@ -277,7 +310,7 @@ class Joiner:
             if not self._may_settle(one, others) or (others and not self._is_old(one)):
                 continue
             if others:
-                self._gone.note(one, self._now)
+                self._note_gone(one)
             if one.partners:
                 self._settle(one, WireState.JOINED)
             elif one.rivals or others:
@@ -323,6 +356,10 @@ class Joiner:
 
     # --- what is done with ----------------------------------------------------------------------
 
+    def _note_gone(self, one: Sighting) -> None:
+        """Remember a departure as long as an arrival that could be of it may come."""
+        self._gone.note(one, self._now, self._now + _LONGEST_HOLD * self._hold)
+
     def _settle(self, one: Sighting, state: WireState) -> None:
         if one.state is not WireState.OPEN:
             return
@@ -366,7 +403,7 @@ class Joiner:
     def _let_go(self, one: Sighting) -> None:
         """Settle a sighting that cannot wait; arrivals that it could be of are not joined then."""
         if one.leaves and one.state is WireState.OPEN:
-            self._gone.note(one, self._now)
+            self._note_gone(one)
         self._settle(one, WireState.JOINED if one.partners else WireState.GIVEN_UP)
 
     def _end(self, together: Together) -> None:

@@ -16,6 +16,7 @@
 #include "limits.h"
 #include "link.h"
 #include "message.h"
+#include "steps_check.h"
 
 /* Probes of tracepoints are there as long as all functions are watched. */
 static void journey_watched(bool all)
@@ -150,7 +151,7 @@ static int journey_attach(struct ipttrace_link *link,
 			  const struct ipttrace_link_spec *spec,
 			  struct netlink_ext_ack *extack)
 {
-	struct ipttrace_journey_place *place;
+	struct ipttrace_journey_place *place = NULL;
 	struct ipttrace_sets *sets;
 	int err;
 
@@ -161,6 +162,9 @@ static int journey_attach(struct ipttrace_link *link,
 	err = ipttrace_followed_begin();
 	if (err)
 		return err;
+	err = journeys ? 0 : ipttrace_steps_check(extack);
+	if (err)
+		goto forget;
 	place = kmemdup(spec->place, sizeof(*place), GFP_KERNEL_ACCOUNT);
 	sets = place ? journey_prepare(GFP_KERNEL) : ERR_PTR(-ENOMEM);
 	if (IS_ERR(sets)) {

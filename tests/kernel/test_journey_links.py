@@ -24,7 +24,12 @@ from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.journeys import Journey
-from tests.kernel.support.kernel import ftrace_switched_off, wait_for
+from tests.kernel.support.kernel import (
+    ftrace_switched_off,
+    load_test_module,
+    remove_module,
+    wait_for,
+)
 from tests.kernel.support.network import (
     event,
 )
@@ -124,3 +129,21 @@ def test_nothing_is_left_of_a_killed_owner(
     # as many are free as before
     made = [controller.attach(JourneyHook(), programs) for _ in range(32)]
     assert len(made) == 32
+
+
+def test_a_kernel_that_frees_packets_unseen_is_refused(
+    controller: Controller, make_program: MakeProgram
+) -> None:
+    """A packet would be followed on when its address is another's."""
+    programs = ProgramSet({Slot.STEP: make_program(asm.returning(1)).fd})
+    load_test_module("late_free")
+    try:
+        with pytest.raises(KernelError, match="that is not seen on this kernel") as refused:
+            controller.attach(JourneyHook(), programs)
+    finally:
+        remove_module("late_free")
+    assert refused.value.errno == errno.EOPNOTSUPP
+    assert controller.links() == []
+    made = [controller.attach(JourneyHook(), programs) for _ in range(2)]
+    for link in made:
+        controller.detach(link.id)

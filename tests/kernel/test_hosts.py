@@ -76,12 +76,12 @@ def agents(tmp_path: Path, servers: TwoServers, place: Network) -> Iterator[None
             file = tmp_path / f"{host}.yaml"
             file.write_text(
                 f"leaf: {{url: '{servers.leaf.url}', nkey: {servers.agent.seed}}}\n"
-                f"host: {host}\nnetns: {one.name}\nlabels: {{role: node}}\nheartbeat: 1s\n"
+                f"host: {host}\nnetns: {one.name}\nlabels: {{role: node}}\n"
                 "publish: {events: none}\nstream: {bytes: 4194304}\n"
             )
             started.append(stack.enter_context(running("agent", "--config", str(file))))
         for agent in started:
-            wait_for(partial(says, agent, "connected to"), 120)
+            wait_for(partial(says, agent, "connected to"), 600)
         asyncio.run(keep_leaf(servers, HOSTS))
         yield
 
@@ -104,7 +104,7 @@ def test_a_packet_across_three_hosts_is_one_story(
         place.left.call(send_udp, place.router_address, 8080, [b"one"])
         place.left.call(send_udp, place.right_address, 99, [b"lost"])
         place.left.call(send_udp, RIGHT_INSIDE, 7777, [b"inside"])
-        wait_for(lambda: len(trace.out().splitlines()) >= 3, 120)
+        wait_for(lambda: len(trace.out().splitlines()) >= 3, 300)
         trace.stop(signal.SIGINT)
     chains = [json.loads(line) for line in trace.out().splitlines()]
     ports = [chain["stories"][0]["story"]["headers"]["destination_port"] for chain in chains]

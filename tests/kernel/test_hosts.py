@@ -14,7 +14,6 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +80,22 @@ def agents(tmp_path: Path, servers: TwoServers, place: Network) -> Iterator[None
             )
             started.append(stack.enter_context(running("agent", "--config", str(file))))
         for agent in started:
-            wait_for(partial(says, agent, "connected to"), 600)
+            until_says(agent, "connected to", 600)
         asyncio.run(keep_leaf(servers, HOSTS))
         yield
 
 
-def says(command: Running, text: str) -> bool:
-    """Whether a command that runs has printed something on standard error."""
-    assert command.process.poll() is None, command.err()
-    return text in command.err()
+def until_says(command: Running, text: str, seconds: float) -> None:
+    """Wait until a command that runs has printed something on standard error."""
+
+    def says() -> bool:
+        assert command.process.poll() is None, command.err()
+        return text in command.err()
+
+    try:
+        wait_for(says, seconds)
+    except AssertionError as error:
+        raise AssertionError(f"no '{text}': {command.err()}") from error
 
 
 @pytest.mark.usefixtures("agents")
@@ -100,7 +106,7 @@ def test_a_packet_across_three_hosts_is_one_story(
     hub.write_text(f"url: {servers.hub.url}\nnkey: {servers.asker.seed}\n")
     asked = ("trace", "--hosts", ",".join(HOSTS), "--hub", str(hub), FILTER, "-o", "json")
     with running(*asked) as trace:
-        wait_for(partial(says, trace, "tracing on left, right, router"), BEGINNING)
+        until_says(trace, "tracing on left, right, router", BEGINNING)
         place.left.call(send_udp, place.router_address, 8080, [b"one"])
         place.left.call(send_udp, place.right_address, 99, [b"lost"])
         place.left.call(send_udp, RIGHT_INSIDE, 7777, [b"inside"])

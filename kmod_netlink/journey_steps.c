@@ -6,7 +6,9 @@
  *
  * Compared with net/core/skbuff.c of 6.1.192, 6.12.117 and 7.3.4: an sk_buff is freed by way of
  * skb_release_head_state(), or kfree_skbmem() alone (skb_consume_udp()), or
- * napi_skb_free_stolen_head() (GRO); it is copied by way of __copy_skb_header(), and made a
+ * napi_skb_free_stolen_head() (GRO). skb_segment() and skb_segment_list() pass the first of these
+ * with a clone that they go on with: for a journey that copy ends, and the next one has the same
+ * place in memory. An sk_buff is copied by way of __copy_skb_header(), and made a
  * fragment of IP by ip_copy_metadata() or ip6_copy_metadata(). Fragments come to
  * inet_frag_queue_insert(), whose caller drops those that are not put together, and their whole to
  * inet_frag_reasm_finish() (net/ipv4/inet_fragment.c of the same).

@@ -263,6 +263,17 @@ void ipttrace_limits_end_link(struct ipttrace_link *link)
 	flush_delayed_work(&link->telling);
 }
 
+/**
+ * ipttrace_limits_forget_link - do not tell of packets that were not told of yet
+ * @link: a link that no packet meets any more, and that nobody was told of
+ *
+ * Context: process, may sleep.
+ */
+void ipttrace_limits_forget_link(struct ipttrace_link *link)
+{
+	cancel_delayed_work_sync(&link->telling);
+}
+
 /* Counts a packet that is left out, and has that told of. */
 static void leave_out(struct ipttrace_link *link, enum ipttrace_limit cause)
 {

@@ -25,6 +25,7 @@ bool ipttrace_limits_admit(const struct ipttrace_set *set,
 bool ipttrace_limits_admit_once(const struct ipttrace_set *set);
 void ipttrace_limits_begin_link(struct ipttrace_link *link);
 void ipttrace_limits_end_link(struct ipttrace_link *link);
+void ipttrace_limits_forget_link(struct ipttrace_link *link);
 u64 ipttrace_limits_clock(const struct ipttrace_limits *limits);
 void ipttrace_limits_use(const struct ipttrace_set *set, u64 begin,
 			 unsigned int events);

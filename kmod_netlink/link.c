@@ -339,6 +339,8 @@ err_unlist:
 	spin_lock(&ipttrace_links_index);
 	list_del(&link->index);
 	spin_unlock(&ipttrace_links_index);
+	/* packets may have met it at one of its hooks, before another one failed */
+	ipttrace_limits_forget_link(link);
 err_free:
 	/* the set stays the caller's */
 	link->set = NULL;

@@ -11,9 +11,10 @@
 #include <linux/skbuff.h>
 #include <net/net_namespace.h>
 
+#include "compat/behind.h"
 #include "followed.h"
+#include "function.h"
 #include "steps_check.h"
-#include "symbol.h"
 
 /* The journey of these packets: there is no other one yet, and no link is on it. */
 #define CHECKED BIT(0)
@@ -65,16 +66,18 @@ static void free_in_softirq(struct sk_buff *skb)
 	local_bh_enable();
 }
 
-/* As UDP frees what was read. It is not exported; where it is not found, it has no other callers. */
+/* As UDP frees what was read. Where it cannot be found, nobody else calls it either. */
 static void free_stateless(struct sk_buff *skb)
 {
-	void (*free)(struct sk_buff * skb) =
-		(void *)ipttrace_symbol_find("__consume_stateless_skb");
+	unsigned long site;
 
-	if (free)
-		free(skb);
-	else
+	if (ipttrace_site_find("__consume_stateless_skb", &site)) {
 		consume_skb(skb);
+		return;
+	}
+	ipttrace_behind___consume_stateless_skb_address =
+		site + IPTTRACE_PATCH_SIZE;
+	ipttrace_behind___consume_stateless_skb(skb);
 }
 
 /**

@@ -46,3 +46,4 @@ BEHIND nft_trace_init
 BEHIND nft_trace_notify
 BEHIND nf_nat_inet_fn
 BEHIND nf_hook_slow
+BEHIND __consume_stateless_skb

@@ -42,5 +42,6 @@ IPTTRACE_BEHIND(int, nf_hook_slow, struct sk_buff *skb,
 		struct nf_hook_state *state,
 		const struct nf_hook_entries *entries, unsigned int i);
 IPTTRACE_BEHIND(unsigned long, kallsyms_lookup_name, const char *name);
+IPTTRACE_BEHIND(void, __consume_stateless_skb, struct sk_buff *skb);
 
 #endif /* _IPTTRACE_COMPAT_BEHIND_H */

@@ -126,6 +126,18 @@ def test_a_long_rule_is_looked_at_from_its_beginning(owners: Owners) -> None:
     assert owners.of(Place("legacy", "ip", "x" * 100_000, "y" * 100_000, "z" * 100_000)) is None
 
 
+def test_a_comment_that_is_cut_tells_of_no_jump(owners: Owners) -> None:
+    text = 'accept comment "' + "x" * 900 + " jump f2b-sshd " + "x" * 900 + '"'
+    assert owners.of(Place("nft", "ip", "filter", "input", text)) is None
+
+
+def test_nothing_is_learnt_from_a_comment(owners: Owners) -> None:
+    chain = endpoint().chain
+    text = f'accept comment "ns/web -> 10.0.0.1:80" comment "jump {chain} "'
+    place = Place("legacy", "ip", "nat", "KUBE-SVC-AAAAAAAAAAAAAAAA", text)
+    assert not owners.of_ruleset().learn([place])
+
+
 def test_a_known_place_takes_microseconds(owners: Owners) -> None:
     places = [endpoint(f"-A KUBE-SEP-SXIVWICOYRO3J4NJ -p tcp --dport {n}") for n in range(1000)]
     for place in places:

@@ -156,7 +156,7 @@ class Owners:
         inside = {"comment": _comments(place), "text": [_without_words(place.text)]}
         for entry, chain in self._in_chain(place.backend, place.family, place.table, place.chain):
             groups = _match(entry, _OF_RULE, inside)
-            if groups is None:
+            if groups is None or (entry.called and not self._called(place, entry, jumps_left)):
                 continue
             owner = Owner(entry.owner, entry.says.format_map({**chain, **groups}))
             if not entry.fallback:
@@ -172,6 +172,14 @@ class Owners:
         }
         matches = ((entry, _match(entry, _OF_CHAIN, fields)) for entry in self._entries)
         return tuple((entry, groups) for entry, groups in matches if groups is not None)
+
+    def _called(self, place: Place, entry: OwnerEntry, jumps_left: int) -> bool:
+        """Whether the rule that jumps to a chain is of an entry's owner."""
+        rule = self._jumps.get(_key(place, place.chain))
+        if rule is None or not jumps_left:
+            return False
+        found, _ = self._named(rule, jumps_left - 1)
+        return found is not None and found.name == entry.owner
 
     def _learnt(self, place: Place, owner: Owner, jumps_left: int) -> Owner | None:
         """The meaning of a chain by the rule that jumps there, if it is of the same owner."""

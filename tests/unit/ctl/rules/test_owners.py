@@ -107,6 +107,19 @@ def test_somebody_elses_jump_tells_nothing(owners: Owners) -> None:
     )
 
 
+def test_a_name_that_others_may_use_needs_a_jump_of_the_same_owner(owners: Owners) -> None:
+    place = Place("legacy", "ip", "filter", "IN_web_allow", "-A IN_web_allow -j ACCEPT")
+    assert owners.of(place) is None
+    own = Place("legacy", "ip", "filter", "INPUT", "-A INPUT -j IN_web_allow")
+    assert learnt_from(owners, [own]).of(place) is None
+    circle = Place("legacy", "ip", "filter", place.chain, f"-A {place.chain} -j {place.chain}")
+    assert learnt_from(owners, [circle]).of(place) is None
+    zones = Place("legacy", "ip", "filter", "INPUT_ZONES", "-A INPUT_ZONES -i eth0 -g IN_web")
+    zone = Place("legacy", "ip", "filter", "IN_web", "-A IN_web -j IN_web_allow")
+    learnt = learnt_from(owners, [zones, zone])
+    assert learnt.of(place) == Owner("firewalld", "zone or policy web, allow")
+
+
 def test_what_is_learnt_is_bounded(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owners_module, "_MOST_CHAINS", 1)
     learnt = learnt_from(owners, [jump(jump="KUBE-SEP-BBBBBBBBBBBBBBBB"), jump()])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -15,6 +16,7 @@ from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.families import nft_family_name
 from ipttctl.link.controller import Controller
+from ipttctl.rules.budget import Patience
 from ipttctl.rules.legacy import Count
 from ipttctl.rules.origin import Syntax
 from ipttctl.rules.owners import Owners, Place
@@ -59,6 +61,7 @@ class RuleTexts(Closing):
         self._rulesets = Rulesets()
         self._rulesets.start()
         names.tell_lost(self._rulesets.lost_name)
+        self._patience = Patience()
         self._missing: dict[int, float] = {}
         self._learnt = 0
         with suppress(IpttctlError), netns.Namespace(netns.OWN) as own:
@@ -76,11 +79,29 @@ class RuleTexts(Closing):
         keys = {key: None for record in records if (key := _key(record)) is not None}
         for cookie, inode in {(r.netns_cookie, r.netns) for r in records}:
             self._follow(cookie, inode)
-        waiting = [key for key in keys if self._text(key).pending]
+        waiting: dict[int, list[RuleKey | LegacyKey]] = defaultdict(list)
+        for key in keys:
+            if self._patience.left(key.cookie) and self._text(key).pending:
+                waiting[key.cookie].append(key)
         if waiting:
-            self._rulesets.settle(
-                _PATIENCE, lambda: not any(self._text(key).pending for key in waiting)
-            )
+            self._wait(waiting)
+
+    def _wait(self, waiting: dict[int, list[RuleKey | LegacyKey]]) -> None:
+        """Wait for texts of some namespaces, for each as long as there is patience for it."""
+        most = {cookie: min(_PATIENCE, self._patience.left(cookie)) for cookie in waiting}
+        begin = time.monotonic()
+
+        def done() -> bool:
+            passed = time.monotonic() - begin
+            for cookie, keys in [*waiting.items()]:
+                if passed >= most[cookie] or not any(self._text(key).pending for key in keys):
+                    self._patience.spend(cookie, passed)
+                    del waiting[cookie]
+            return not waiting
+
+        self._rulesets.settle(max(most.values()), done)
+        # the rest has waited as long as it may
+        done()
 
     def _of(self, record: EventRecord) -> Rule | None:
         key = _key(record)

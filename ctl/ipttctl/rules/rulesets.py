@@ -99,11 +99,14 @@ def _pending(why: str) -> RuleText:
 
 
 _RACED: Final = _uncertain("the ruleset changed while the packet passed")
-_NOT_FOLLOWED: Final = _uncertain("its network namespace is not followed")
+NOT_FOLLOWED: Final = _uncertain("its network namespace is not followed")
+"""The answer for a namespace that was not followed, or is not any more."""
+
 _TOO_EARLY: Final = _uncertain("the packet passed before the ruleset was read")
 _NOT_KEPT: Final = _uncertain("the ruleset of that moment is not known, or not kept any more")
 _NOT_READ: Final = _pending("the ruleset is not read yet")
 _NOT_LISTED: Final = _pending("the rule is not listed yet")
+_STALLED: Final = _uncertain("reading the rules of its namespace has taken its share of the time")
 _NOT_COUNTED: Final = _uncertain("replacements of legacy tables were not counted")
 _REPLACED: Final = _uncertain("the table was replaced while the packet passed")
 _END_OF_CHAIN: Final = RuleText(None, certain=True)
@@ -188,7 +191,7 @@ class Rulesets(Closing):
         """The text of a rule of nftables at the moment that an event names."""
         known = self._namespaces.get(key.cookie)
         if known is None:
-            return _NOT_FOLLOWED
+            return NOT_FOLLOWED
         known.asked = time.monotonic()
         if key.uncertain:
             return _RACED
@@ -205,7 +208,7 @@ class Rulesets(Closing):
             if version.valid and known.followed:
                 if known.want(key.table, version.rule.chain, also_nft=version.listed is not None):
                     self._wake_up()
-                return _NOT_LISTED
+                return _STALLED if known.stalled else _NOT_LISTED
             text = raw(version, "the rule had gone before it was listed")
         version.text = text
         return RuleText(
@@ -223,7 +226,7 @@ class Rulesets(Closing):
         """
         known = self._namespaces.get(key.cookie)
         if known is None:
-            return _NOT_FOLLOWED
+            return NOT_FOLLOWED
         known.asked = time.monotonic()
         if key.uncertain:
             return _REPLACED
@@ -239,20 +242,22 @@ class Rulesets(Closing):
         if known.legacy.missed(place, key.generation):
             return _NOT_KEPT
         if not known.followed:
-            return _NOT_FOLLOWED
+            return NOT_FOLLOWED
         if known.want_legacy(place):
             self._wake_up()
         why = known.legacy.failure(place, key.generation)
-        return _uncertain(why) if why else _NOT_READ
+        if why:
+            return _uncertain(why)
+        return _STALLED if known.stalled else _NOT_READ
 
     def _not_read(self, known: FollowedNamespace, generation: int) -> RuleText:
         if known.failure:
             return _uncertain(known.failure)
         if not known.followed:
-            return _NOT_FOLLOWED
+            return NOT_FOLLOWED
         if known.want_generation(generation):
             self._wake_up()
-        return _NOT_READ
+        return _STALLED if known.stalled else _NOT_READ
 
     # --- work -------------------------------------------------------------------------------------
 

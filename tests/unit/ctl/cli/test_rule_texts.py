@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.link.controller import Controller
+from ipttctl.rules import budget
+from ipttctl.rules.rulesets import RuleText
 from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import within
@@ -81,3 +84,18 @@ def test_the_module_does_not_count(net: Net, module: FakeModule, texts: RuleText
     assert str(found[0]).startswith("rule uncertain (asking for the generation of table filter")
     why = "replacements of legacy tables were not counted"
     assert str(found[1]) == f"rule uncertain ({why})"
+
+
+def test_patience_with_a_namespace_has_an_end(
+    net: Net, texts: RuleTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "PATIENCE_BURST", 0.2)
+    pending = RuleText(None, certain=False, why="not yet", pending=True)
+    monkeypatch.setattr(texts._rulesets, "legacy_text", lambda _: pending)
+    one = record(net, table=b"filter", chain=b"INPUT")
+    start = time.monotonic()
+    for _ in range(20):
+        assert texts.of([one]) == [Rule(None, "not yet")]
+    assert 0.2 <= time.monotonic() - start < 2.0
+    # others are waited for
+    assert texts._patience.left(net.cookie + 1) == 0.2

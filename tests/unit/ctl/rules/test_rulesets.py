@@ -115,6 +115,25 @@ def test_each_generation_has_its_text(followed: Followed) -> None:
     assert first.text == "-A INPUT -p tcp -m tcp --dport 1 -j ACCEPT"
 
 
+def test_nobody_waits_for_a_namespace_without_time(followed: Followed) -> None:
+    net = followed.net
+    net.nft("table ip t { chain c { accept; }; }")
+    first = followed.key(0)
+    answer = followed.text(first)
+    known = followed.rulesets._namespaces[net.cookie]
+    known._budget.spend(100.0)
+    net.nft("add rule ip t c drop")
+    second = followed.key(1)
+    held = followed.rulesets.text(second)
+    assert not held.pending
+    assert "has taken its share of the time" in held.why
+    assert followed.rulesets.text(first)._replace(chain="") == answer
+    # when there is time again, what was asked for is listed
+    known._budget.spend(-100.0)
+    followed.rulesets._wake_up()
+    assert followed.rulesets.settle(PATIENCE, lambda: followed.rulesets.text(second).certain)
+
+
 def test_a_rule_that_went_before_it_was_listed(followed: Followed) -> None:
     net = followed.net
     net.nft("table ip t { chain c { tcp dport 1 accept; }; }")

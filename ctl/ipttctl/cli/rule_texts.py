@@ -20,7 +20,7 @@ from ipttctl.rules.budget import Patience
 from ipttctl.rules.legacy import Count
 from ipttctl.rules.origin import Syntax
 from ipttctl.rules.owners import Owners, Place
-from ipttctl.rules.rulesets import LegacyKey, RuleKey, Rulesets, RuleText
+from ipttctl.rules.rulesets import NOT_FOLLOWED, LegacyKey, RuleKey, Rulesets, RuleText
 from ipttctl.show.rule import Rule
 from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
@@ -31,6 +31,9 @@ _PATIENCE: Final = 2.0
 
 _AGAIN: Final = 5.0
 """Seconds until a namespace that could not be opened is looked for again."""
+
+_MOST_MISSING: Final = 4096
+"""Most namespaces that are known not to be there."""
 
 _MOST_RULESETS: Final = 64
 """Most generations of rulesets, of all namespaces, whose jumps are remembered."""
@@ -107,9 +110,9 @@ class RuleTexts(Closing):
         key = _key(record)
         if key is None:
             return None
-        if record.netns_cookie in self._missing:
-            return _NOT_FOUND
         found = self._text(key)
+        if found == NOT_FOLLOWED and record.netns_cookie in self._missing:
+            return _NOT_FOUND
         if found.text is None:
             return None if found.certain else Rule(None, found.why)
         syntax = found.syntax.value if found.syntax else None
@@ -149,7 +152,11 @@ class RuleTexts(Closing):
                 self._rulesets.follow(cookie, found.fileno(), self._count)
             self._missing.pop(cookie, None)
         except IpttctlError:
+            self._missing.pop(cookie, None)
             self._missing[cookie] = time.monotonic() + _AGAIN
+            if len(self._missing) > _MOST_MISSING:
+                # the one that was looked for longest ago
+                del self._missing[next(iter(self._missing))]
 
 
 def _key(record: EventRecord) -> RuleKey | LegacyKey | None:

@@ -141,6 +141,19 @@ def _counted(one: bytes, other: bytes) -> bool:
     return all(settings.get(key) == others.get(key) for key in _SETTINGS.get(ours, ()))
 
 
+def chains(data: bytes) -> list[str]:
+    """The chains that a rule jumps to, other than by a map.
+
+    Raises:
+        MalformedError: a length is wrong.
+    """
+    values = [
+        nested(nested(e.data).get(2, b"")) for e in expressions(data) if e.name == "immediate"
+    ]
+    verdicts = [nested(value[2]) for value in values if 2 in value]
+    return [text(verdict[2]) for verdict in verdicts if 2 in verdict]
+
+
 def uses_sets(data: bytes) -> bool:
     """Whether a rule names a set: its own, whose name is given to others later, or a known one."""
     return any(name in data for name in (b"lookup\0", b"dynset\0", b"objref\0"))

@@ -227,6 +227,10 @@ class Follower(Closing):
                 changes, self._pending = self._pending, []
                 if stale and made <= known:
                     continue
+                if made < known and not stale:
+                    # nf_tables was unloaded: handles mean other rules from now on
+                    self.history = History()
+                    return False
                 if made != known + 1 or not self._apply(changes, made):
                     return False
                 self.history.advance(made)

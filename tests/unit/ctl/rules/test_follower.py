@@ -456,6 +456,22 @@ def test_a_generation_is_missing(kernel: Kernel, follower: Follower) -> None:
     assert follower.history.find((1, 1), 7) is not None
 
 
+def test_nf_tables_that_was_loaded_again(kernel: Kernel, follower: Follower) -> None:
+    """Its first generation that is read may be later than the last one that was known."""
+    follower.read_again()
+    before = follower.history
+    kernel.generation = 7
+    kernel.rules = [rule(1, support.DROP)]
+    kernel.tell(support.rule_message(6, rule(1, support.DROP), 2), support.generation_message(2))
+    assert follower.follow()
+    assert follower.history is not before
+    assert follower.history.first == 7
+    assert follower.history.find((1, 1), 5) is None
+    found = follower.history.find((1, 1), 7)
+    assert found is not None
+    assert found.rule == rule(1, support.DROP)
+
+
 def test_changes_of_something_unknown(kernel: Kernel, follower: Follower) -> None:
     follower.read_again()
     kernel.generation = 6

@@ -128,7 +128,8 @@ class RuleTexts(Closing):
             syntax,
             owner.name if owner else None,
             owner.says if owner else None,
-            None if found.chain in {"", describe.text(record.chain)} else found.chain,
+            _if_cut(found.chain, record.chain),
+            _if_cut(found.table, record.table),
         )
 
     def close(self) -> None:
@@ -188,6 +189,11 @@ def _listed(name: bytes) -> str:
     return name.decode(errors="surrogateescape")
 
 
+def _if_cut(whole: str, name: bytes) -> str | None:
+    """The whole name, if it is known and the event has not all of it."""
+    return None if whole in {"", describe.text(name)} else whole
+
+
 def _place(record: EventRecord, found: RuleText) -> Place:
     if record.kind in _OF_TABLES:
         backend, family = "legacy", record.pf
@@ -197,7 +203,7 @@ def _place(record: EventRecord, found: RuleText) -> Place:
     return Place(
         backend,
         nft_family_name(family),
-        describe.text(record.table),
+        found.table or describe.text(record.table),
         found.chain,
         found.text or "",
     )

@@ -78,8 +78,9 @@ class RuleText(NamedTuple):
     """An answer: a rule's text that is certain, or none.
 
     ``why`` says why there is none, or none in a better syntax. ``pending``: it may be known soon.
-    ``chain`` is the whole name of the rule's chain, which events cut. Without a text ``certain``
-    means that the event is not of a rule: the packet is at the end of the chain.
+    ``chain`` is the whole name of the rule's chain, which events cut; ``table`` that of a table of
+    nftables. Without a text ``certain`` means that the event is not of a rule: the packet is at the
+    end of the chain.
     """
 
     text: Escaped | None
@@ -88,6 +89,7 @@ class RuleText(NamedTuple):
     syntax: Syntax | None = None
     pending: bool = False
     chain: str = ""
+    table: str = ""
 
 
 def _uncertain(why: str) -> RuleText:
@@ -217,6 +219,7 @@ class Rulesets(Closing):
             why=text.why,
             syntax=text.syntax,
             chain=version.rule.chain,
+            table=version.rule.table,
         )
 
     def legacy_text(self, key: LegacyKey) -> RuleText:

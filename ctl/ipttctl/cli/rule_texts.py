@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -15,10 +16,11 @@ from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.families import nft_family_name
 from ipttctl.link.controller import Controller
+from ipttctl.rules.budget import Patience
 from ipttctl.rules.legacy import Count
 from ipttctl.rules.origin import Syntax
 from ipttctl.rules.owners import Owners, Place
-from ipttctl.rules.rulesets import LegacyKey, RuleKey, Rulesets, RuleText
+from ipttctl.rules.rulesets import NOT_FOLLOWED, LegacyKey, RuleKey, Rulesets, RuleText
 from ipttctl.show.rule import Rule
 from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
@@ -29,6 +31,9 @@ _PATIENCE: Final = 2.0
 
 _AGAIN: Final = 5.0
 """Seconds until a namespace that could not be opened is looked for again."""
+
+_MOST_MISSING: Final = 4096
+"""Most namespaces that are known not to be there."""
 
 _MOST_RULESETS: Final = 64
 """Most generations of rulesets, of all namespaces, whose jumps are remembered."""
@@ -59,6 +64,7 @@ class RuleTexts(Closing):
         self._rulesets = Rulesets()
         self._rulesets.start()
         names.tell_lost(self._rulesets.lost_name)
+        self._patience = Patience()
         self._missing: dict[int, float] = {}
         self._learnt = 0
         with suppress(IpttctlError), netns.Namespace(netns.OWN) as own:
@@ -76,19 +82,37 @@ class RuleTexts(Closing):
         keys = {key: None for record in records if (key := _key(record)) is not None}
         for cookie, inode in {(r.netns_cookie, r.netns) for r in records}:
             self._follow(cookie, inode)
-        waiting = [key for key in keys if self._text(key).pending]
+        waiting: dict[int, list[RuleKey | LegacyKey]] = defaultdict(list)
+        for key in keys:
+            if self._patience.left(key.cookie) and self._text(key).pending:
+                waiting[key.cookie].append(key)
         if waiting:
-            self._rulesets.settle(
-                _PATIENCE, lambda: not any(self._text(key).pending for key in waiting)
-            )
+            self._wait(waiting)
+
+    def _wait(self, waiting: dict[int, list[RuleKey | LegacyKey]]) -> None:
+        """Wait for texts of some namespaces, for each as long as there is patience for it."""
+        most = {cookie: min(_PATIENCE, self._patience.left(cookie)) for cookie in waiting}
+        begin = time.monotonic()
+
+        def done() -> bool:
+            passed = time.monotonic() - begin
+            for cookie, keys in [*waiting.items()]:
+                if passed >= most[cookie] or not any(self._text(key).pending for key in keys):
+                    self._patience.spend(cookie, passed)
+                    del waiting[cookie]
+            return not waiting
+
+        self._rulesets.settle(max(most.values()), done)
+        # the rest has waited as long as it may
+        done()
 
     def _of(self, record: EventRecord) -> Rule | None:
         key = _key(record)
         if key is None:
             return None
-        if record.netns_cookie in self._missing:
-            return _NOT_FOUND
         found = self._text(key)
+        if found == NOT_FOLLOWED and record.netns_cookie in self._missing:
+            return _NOT_FOUND
         if found.text is None:
             return None if found.certain else Rule(None, found.why)
         syntax = found.syntax.value if found.syntax else None
@@ -104,7 +128,8 @@ class RuleTexts(Closing):
             syntax,
             owner.name if owner else None,
             owner.says if owner else None,
-            None if found.chain in {"", describe.text(record.chain)} else found.chain,
+            _if_cut(found.chain, record.chain),
+            _if_cut(found.table, record.table),
         )
 
     def close(self) -> None:
@@ -128,7 +153,11 @@ class RuleTexts(Closing):
                 self._rulesets.follow(cookie, found.fileno(), self._count)
             self._missing.pop(cookie, None)
         except IpttctlError:
+            self._missing.pop(cookie, None)
             self._missing[cookie] = time.monotonic() + _AGAIN
+            if len(self._missing) > _MOST_MISSING:
+                # the one that was looked for longest ago
+                del self._missing[next(iter(self._missing))]
 
 
 def _key(record: EventRecord) -> RuleKey | LegacyKey | None:
@@ -160,6 +189,11 @@ def _listed(name: bytes) -> str:
     return name.decode(errors="surrogateescape")
 
 
+def _if_cut(whole: str, name: bytes) -> str | None:
+    """The whole name, if it is known and the event has not all of it."""
+    return None if whole in {"", describe.text(name)} else whole
+
+
 def _place(record: EventRecord, found: RuleText) -> Place:
     if record.kind in _OF_TABLES:
         backend, family = "legacy", record.pf
@@ -169,7 +203,7 @@ def _place(record: EventRecord, found: RuleText) -> Place:
     return Place(
         backend,
         nft_family_name(family),
-        describe.text(record.table),
+        found.table or describe.text(record.table),
         found.chain,
         found.text or "",
     )

@@ -14,6 +14,7 @@ from ipttctl.recordings.reader import RecordedRuleset, Recording
 from ipttctl.show.render_json import dumps
 
 _NANO = 1_000_000_000
+_INDENT = 4 * " "
 
 
 def show_rulesets(
@@ -48,8 +49,11 @@ def _text(recording: Recording, one: RecordedRuleset) -> Iterator[str]:
     yield f"# {one.table or one.backend}, namespace {where}, {moment}.{rest // 1000:06d}"
     if one.why:
         yield f"# not listed: {one.why}"
-    # what others chose is escaped line by line; the tabs are the program's
-    yield from (line.expandtabs(4) for line in one.text.rstrip("\n").split("\n") if one.text)
+    # What others chose is escaped line by line; the tabs are the program's. A comment of a rule may
+    # have several lines: indented, none of them looks like the beginning of a ruleset.
+    text = one.text.rstrip("\n")
+    for line in text.split("\n") if text else ():
+        yield f"{_INDENT}{line.expandtabs(4)}" if line else ""
     yield ""
 
 

@@ -3,7 +3,8 @@
 
 The words stand for a rule that no program lists.
 
-Words are those of `nft --debug=netlink`, shorter. Numbers are those of
+Words are those of `nft --debug=netlink`, shorter; `...` stands for those that an expression would
+have besides. Numbers are those of
 include/uapi/linux/netfilter/nf_tables.h.
 """
 
@@ -44,6 +45,51 @@ _CT: Final = _names(
     " proto-src proto-dst labels packets bytes avgpkt zone event src-ip dst-ip src-ip6 dst-ip6"
     " id"
 )
+
+
+#: attributes that are in the words of an expression, and those that say nothing: registers, sums,
+#: what was counted
+_TOLD: Final[Mapping[str, frozenset[int]]] = {
+    "immediate": frozenset({1, 2}),
+    "cmp": frozenset({1, 2, 3}),
+    "meta": frozenset({1, 2, 3}),
+    "ct": frozenset({1, 2, 3, 4}),
+    "payload": frozenset(range(1, 9)),
+    "bitwise": frozenset(range(1, 8)),
+    "byteorder": frozenset(range(1, 6)),
+    "range": frozenset({1, 2, 3, 4}),
+    "lookup": frozenset(range(1, 6)),
+    "dynset": frozenset({1, 2, 3, 4, 5, 8, 9}),
+    "match": frozenset({1, 2}),
+    "target": frozenset({1, 2}),
+    "comment": frozenset({1, 2, 3}),
+    "limit": frozenset(range(1, 7)),
+    "quota": frozenset({1, 2, 3, 4}),
+    "counter": frozenset({1, 2, 3}),
+    "last": frozenset({1, 2, 3}),
+    "log": frozenset({1, 2}),
+    "queue": frozenset({1, 4}),
+    "reject": frozenset({1, 2}),
+    "nat": frozenset(range(1, 7)),
+    "masq": frozenset({2, 3}),
+    "redir": frozenset({1, 2}),
+    "tproxy": frozenset({1, 2, 3}),
+    "dup": frozenset({1, 2}),
+    "fwd": frozenset({1, 2, 3}),
+    "objref": frozenset(range(1, 6)),
+    "flow_offload": frozenset({1}),
+}
+#: what some attributes have where nobody says another thing: the level of a log, the number of
+#: queues, flags of NAT that there are addresses and ports
+_USUAL: Final[Mapping[tuple[str, int], Sequence[int]]] = {
+    ("log", 5): (4,),
+    ("queue", 2): (1,),
+    ("nat", 7): (1, 2, 3),
+    ("masq", 1): (2,),
+    ("redir", 3): (2,),
+}
+_USUAL_BURST: Final = 5
+_ANY: Final = frozenset({("match", 3), ("target", 3)})
 
 
 class Expression(NamedTuple):
@@ -95,6 +141,19 @@ def _counted(one: bytes, other: bytes) -> bool:
     return all(settings.get(key) == others.get(key) for key in _SETTINGS.get(ours, ()))
 
 
+def chains(data: bytes) -> list[str]:
+    """The chains that a rule jumps to, other than by a map.
+
+    Raises:
+        MalformedError: a length is wrong.
+    """
+    values = [
+        nested(nested(e.data).get(2, b"")) for e in expressions(data) if e.name == "immediate"
+    ]
+    verdicts = [nested(value[2]) for value in values if 2 in value]
+    return [text(verdict[2]) for verdict in verdicts if 2 in verdict]
+
+
 def uses_sets(data: bytes) -> bool:
     """Whether a rule names a set: its own, whose name is given to others later, or a known one."""
     return any(name in data for name in (b"lookup\0", b"dynset\0", b"objref\0"))
@@ -130,10 +189,21 @@ def _quoted(data: bytes | memoryview) -> str:
 def _words(expression: Expression) -> str:
     write = _WRITERS.get(expression.name)
     name = word(expression.name)
-    if write is None:
-        return name
-    details = " ".join(part for part in write(nested(expression.data)) if part)
-    return f"{name} {details}" if details else name
+    parts = nested(expression.data)
+    words = [name, *(part for part in write(parts) if part)] if write else [name]
+    of_xtables = expression.name in {"match", "target"}
+    kind = "comment" if of_xtables and text(parts.get(1, b"")) == "comment" else expression.name
+    if any(_untold(kind, key, value) for key, value in parts.items()):
+        words.append("...")
+    return " ".join(words)
+
+
+def _untold(name: str, key: int, value: memoryview) -> bool:
+    """Whether an attribute says something that the words of its expression do not."""
+    if key in _TOLD.get(name, ()) or not value:
+        return False
+    # zeros are no setting, but in what extensions of xtables have
+    return (name, key) in _ANY or number(value) not in {0, *_USUAL.get((name, key), ())}
 
 
 _Attributes = Mapping[int, memoryview]
@@ -172,6 +242,8 @@ def _meta(a: _Attributes) -> Iterator[str]:
 def _conntrack(a: _Attributes) -> Iterator[str]:
     if 4 in a:
         yield "set"
+    if 3 in a:
+        yield _of(("original", "reply"), number(a[3]))
     yield _of(_CT, number(a.get(2, b"")))
 
 
@@ -186,6 +258,10 @@ def _bitwise(a: _Attributes) -> Iterator[str]:
         yield f"& {_value(a[4])}"
     if 5 in a and any(nested(a[5]).get(1, b"")):
         yield f"^ {_value(a[5])}"
+    if operation := number(a.get(6, b"")):
+        yield _of(("", "<<", ">>", "and", "or", "xor"), operation)
+        if 7 in a:
+            yield _value(a[7])
 
 
 def _range(a: _Attributes) -> Iterator[str]:
@@ -200,6 +276,8 @@ def _lookup(a: _Attributes) -> Iterator[str]:
 
 
 def _dynset(a: _Attributes) -> Iterator[str]:
+    if number(a.get(9, b"")) & 1:
+        yield "not"
     yield _of(("add", "update", "delete"), number(a.get(3, b"")))
     yield f"@{word(text(a.get(1, b'')))}"
 
@@ -212,10 +290,18 @@ def _extension(a: _Attributes) -> Iterator[str]:
 
 
 def _limit(a: _Attributes) -> Iterator[str]:
-    yield f"{number(a.get(1, b''))}/{number(a.get(2, b''))}s"
+    of_bytes = number(a.get(4, b""))
+    if number(a.get(5, b"")) & 1:
+        yield "over"
+    yield f"{number(a.get(1, b''))}{' bytes' if of_bytes else ''}/{number(a.get(2, b''))}s"
+    burst = number(a.get(3, b""))
+    if burst != (0 if of_bytes else _USUAL_BURST):
+        yield f"burst {burst}"
 
 
 def _quota(a: _Attributes) -> Iterator[str]:
+    if number(a.get(2, b"")) & 1:
+        yield "over"
     yield f"{number(a.get(1, b''))} bytes"
 
 
@@ -231,7 +317,10 @@ def _queue(a: _Attributes) -> Iterator[str]:
 
 
 def _reject(a: _Attributes) -> Iterator[str]:
-    yield _of(("icmp", "tcp reset", "icmpx"), number(a.get(1, b"")))
+    kind = number(a.get(1, b""))
+    yield _of(("icmp", "tcp reset", "icmpx"), kind)
+    if 2 in a and kind != 1:
+        yield f"code {number(a[2])}"
 
 
 def _nat(a: _Attributes) -> Iterator[str]:

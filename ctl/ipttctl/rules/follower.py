@@ -14,6 +14,7 @@ from typing import Final
 from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import OverrunError
 from ipttctl.rules import messages
+from ipttctl.rules.expressions import chains
 from ipttctl.rules.history import History
 from ipttctl.rules.messages import NftMessage, NftMessageKind, RawChain, RawTable
 from ipttctl.rules.netlink import (
@@ -39,6 +40,8 @@ _MOST_CHANGES: Final = 200_000
 _ATTEMPTS: Final = 3
 _MOST_ROUNDS: Final = 1000
 _ON_ITS_WAY: Final = 0.1
+_MOST_MADE: Final = 50_000
+_GROWTH: Final = 32 << 20
 
 
 class Chain:
@@ -60,12 +63,23 @@ class Chain:
 class Table:
     """A table of the last known generation, with its chains by name."""
 
-    __slots__ = ("chains", "raw")
+    __slots__ = ("bound", "chains", "raw")
 
     def __init__(self, raw: RawTable) -> None:
         """Begin without chains."""
         self.raw = raw
         self.chains: dict[str, Chain] = {}
+        self.bound = 0
+        """The number of chains that go with a rule."""
+
+    def add(self, chain: Chain) -> None:
+        """Add a chain; there is none of its name."""
+        self.chains[chain.raw.name] = chain
+        self.bound += chain.raw.bound
+
+    def drop(self, name: str) -> None:
+        """Drop a chain."""
+        self.bound -= self.chains.pop(name).raw.bound
 
 
 class Follower(Closing):
@@ -91,6 +105,9 @@ class Follower(Closing):
         self.tables: dict[int, Table] = {}
         """The tables of the last known generation by their handles."""
         self._handles: dict[tuple[int, str], int] = {}
+        self._size_read = 0
+        self._made = 0
+        """The number of tables and chains that were made since the ruleset was read."""
         self.readings = 0
         """How often the ruleset was read."""
 
@@ -119,6 +136,10 @@ class Follower(Closing):
             self.read_again()
             return True
         if not self._take(received):
+            self.read_again()
+        # The kernel tells nothing of a table that goes with the process that owns it.
+        size = self.history.size
+        if size > min(self._most_bytes, 2 * self._size_read + _GROWTH) or self._made > _MOST_MADE:
             self.read_again()
         if self.history.size > self._most_bytes:
             raise TooLargeError
@@ -173,7 +194,7 @@ class Follower(Closing):
         self._handles = {(raw.family, raw.name): raw.handle for raw in snapshot.tables}
         for chain in snapshot.chains:
             if table := self.table_of(chain.family, chain.table):
-                table.chains[chain.name] = Chain(chain, generation)
+                table.add(Chain(chain, generation))
         order: dict[tuple[int, str], list[int]] = defaultdict(list)
         rules = []
         for rule in snapshot.rules:
@@ -185,6 +206,8 @@ class Follower(Closing):
                 found.order = tuple(order.get((handle, name), ()))
                 found.rules = set(found.order)
         self.history.replace(rules, generation)
+        self._size_read = self.history.size
+        self._made = 0
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -204,6 +227,10 @@ class Follower(Closing):
                 changes, self._pending = self._pending, []
                 if stale and made <= known:
                     continue
+                if made < known and not stale:
+                    # nf_tables was unloaded: handles mean other rules from now on
+                    self.history = History()
+                    return False
                 if made != known + 1 or not self._apply(changes, made):
                     return False
                 self.history.advance(made)
@@ -230,13 +257,28 @@ class Follower(Closing):
             return False
         chain.changed = generation
         chain.order = None
+        if rule.handle in chain.rules:
+            self._drop_rule(table, chain, rule.handle, generation)
         if message.kind is NftMessageKind.NEW_RULE:
             chain.rules.add(rule.handle)
             self.history.add(table.raw.handle, rule, generation)
-        else:
-            chain.rules.discard(rule.handle)
-            self.history.remove((table.raw.handle, rule.handle), generation)
         return True
+
+    def _drop_rule(self, table: Table, chain: Chain, handle: int, generation: int) -> None:
+        """End a rule, and the chains that go with it, of which the kernel tells nothing."""
+        ended = [(chain, handle)]
+        while ended:
+            chain, handle = ended.pop()
+            chain.rules.discard(handle)
+            version = self.history.current((table.raw.handle, handle))
+            self.history.remove((table.raw.handle, handle), generation)
+            if version is None or not table.bound:
+                continue
+            for name in chains(version.rule.expressions):
+                bound = table.chains.get(name)
+                if bound is not None and bound.raw.bound:
+                    table.drop(name)
+                    ended += [(bound, inside) for inside in bound.rules]
 
     def _new_table(self, raw: RawTable, generation: int) -> bool:
         known = self._handles.get((raw.family, raw.name))
@@ -245,6 +287,7 @@ class Follower(Closing):
         if raw.handle not in self.tables:
             self.tables[raw.handle] = Table(raw)
             self._handles[raw.family, raw.name] = raw.handle
+            self._made += 1
         return True
 
     def _drop_table(self, raw: RawTable, generation: int) -> bool:
@@ -265,9 +308,13 @@ class Follower(Closing):
             return True
         # a chain with another name now: rules that jump to it say so
         renamed = any(chain.raw.handle == raw.handle for chain in table.chains.values())
-        table.chains[raw.name] = Chain(raw, generation)
-        table.chains[raw.name].order = ()
-        return not renamed and known is None
+        if known is not None:
+            return False
+        made = Chain(raw, generation)
+        made.order = ()
+        table.add(made)
+        self._made += 1
+        return not renamed
 
     def _drop_chain(self, raw: RawChain) -> bool:
         table = self.table_of(raw.family, raw.table)
@@ -277,7 +324,7 @@ class Follower(Closing):
         # its rules have gone before it: otherwise it has lost some of its devices only
         if chain.rules:
             return False
-        del table.chains[raw.name]
+        table.drop(raw.name)
         return True
 
 

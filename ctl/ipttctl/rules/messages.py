@@ -35,6 +35,7 @@ DUMP: Final = 0x300
 INTERRUPTED: Final = 0x10
 """Flags of a message (NLM_F_*)."""
 
+_BINDING: Final = 1 << 2
 _ERROR: Final = 2
 _DONE: Final = 3
 
@@ -98,7 +99,10 @@ class BaseHook(NamedTuple):
 
 
 class RawChain(NamedTuple):
-    """A chain; ``hook`` and ``kind`` (``filter``, ``nat``, ``route``) are those of a base chain."""
+    """A chain; ``hook`` and ``kind`` (``filter``, ``nat``, ``route``) are those of a base chain.
+
+    One that is ``bound`` belongs to the rule that jumps to it, and goes with it.
+    """
 
     family: int
     table: str
@@ -106,6 +110,7 @@ class RawChain(NamedTuple):
     handle: int
     hook: BaseHook | None
     kind: str
+    bound: bool = False
 
 
 class RawRule(NamedTuple):
@@ -227,6 +232,7 @@ def parse_chain(message: NftMessage) -> RawChain:
         number(found.get(2, b"")),
         hook,
         text(found.get(7, b"")),
+        bool(number(found.get(10, b"")) & _BINDING),
     )
 
 

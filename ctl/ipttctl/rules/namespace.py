@@ -58,6 +58,7 @@ class FollowedNamespace:
         self._leave = False
         self._watched = False
         self._budget = Budget()
+        self._working = False
         self._retry_at = 0.0
         self._present_at = 0.0
         self._generation = 0
@@ -92,6 +93,11 @@ class FollowedNamespace:
         if self._descriptor is None:
             return False
         return bool(self._legacy_wanted) or (not self.failure and self._busy_with_nft)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing is read for some time: that has taken its share of it."""
+        return not self._working and not self._budget.left
 
     @property
     def _busy_with_nft(self) -> bool:
@@ -175,9 +181,13 @@ class FollowedNamespace:
             # changes wait in the kernel, up to a limit
             self._watch(epoll, False)
             return False
-        with self._budget.computing():
-            worked = now >= self._retry_at and self._work(epoll)
-            return self._work_on_legacy() or worked
+        self._working = True
+        try:
+            with self._budget.computing():
+                worked = now >= self._retry_at and self._work(epoll)
+                return self._work_on_legacy() or worked
+        finally:
+            self._working = False
 
     def close(self) -> None:
         """Let it go; the thread that works has ended."""

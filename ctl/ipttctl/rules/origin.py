@@ -2,15 +2,16 @@
 """Tables and rules of iptables-nft, told apart from those that are written in nft's own syntax.
 
 A rule is shown in the syntax of iptables only if iptables can say all of it. Otherwise iptables-nft
-leaves out what it does not know, without a word: another rule would be shown.
+leaves out what it does not know, without a word, or shows the nearest value that it has words for:
+another rule would be shown.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from ipttctl.families import HOOKS, NfFamily
 from ipttctl.rules.expressions import Expression, expressions
@@ -105,6 +106,17 @@ _FIELDS: Final[Mapping[int, Mapping[tuple[int, int], tuple[int, str]]]] = {
         (1, 24): (4, "9"),
     },
 }
+#: bytes of values that are no field of a packet
+_SIZES: Final = {"P": 1, "M": 4}
+#: hardware type and lengths of addresses: arptables leaves these out, and others than these it
+#: leaves out or shows as any
+_ARP_OF_ETHERNET: Final = {"1": 1, "3": 6, "4": 4}
+_NAME_SIZE: Final = 16
+_DAY: Final = 24 * 60 * 60
+_SMALLER_UNITS: Final = (60 * 60, 60, 1)
+#: the unit of time of limits (XT_LIMIT_SCALE): so many are a second
+_LIMIT_SCALE: Final = 10_000
+
 _WHOLE: Final = frozenset("FP12345")
 _COMPARISONS: Final = {0: "=", 1: "=", 3: "<", 5: ">"}
 _OTHERS: Final = {"match": "x", "target": "t", "counter": "c", "range": "-"}
@@ -126,21 +138,89 @@ def syntaxes(family: int, data: bytes, *, of_iptables: bool) -> tuple[Syntax, ..
     return (*ours, *nft, Syntax.RAW)
 
 
+class _Part(NamedTuple):
+    """An expression as its letter, with what its value has to be like.
+
+    ``value`` is compared with, is a mask, or are both ends of a range; ``size`` is that of what a
+    field loads, 0 for one of any size.
+    """
+
+    letter: str
+    value: bytes = b""
+    size: int = 0
+    equal: bool = True
+
+
 def _sayable(family: int, found: list[Expression]) -> bool:
-    """Whether a rule has the shape of those that iptables-nft writes."""
-    shape = ""
+    """Whether a rule has the shape of those that iptables-nft writes, and values of such."""
+    sequence: list[_Part] = []
     protocol: int | None = None
     for expression in found:
-        parts = nested(expression.data)
-        letter = _letter(family, expression.name, parts, protocol)
-        if letter == "=" and shape.endswith("P"):
-            protocol = _compared(parts)
-        elif letter == "&" and shape.endswith("F"):
-            mask = bytes(nested(parts.get(4, b"")).get(1, b""))
-            letter = "&" if mask == _FRAGMENT_MASK else _UNKNOWN
-        shape += letter
+        part = _part(family, expression.name, nested(expression.data), protocol)
+        if part.letter == "=" and sequence and sequence[-1].letter == "P":
+            protocol = number(part.value) if part.equal else None
+        sequence.append(part)
+    shape = "".join(part.letter for part in sequence)
     once = all(shape.count(letter) <= 1 for letter in _FIELD_LETTERS)
-    return once and _SHAPE.fullmatch(shape) is not None
+    return once and _SHAPE.fullmatch(shape) is not None and all(map(_fits, _fields(sequence)))
+
+
+def _part(family: int, name: str, parts: Mapping[int, memoryview], protocol: int | None) -> _Part:
+    letter = _letter(family, name, parts, protocol)
+    if letter in _FIELD_LETTERS:
+        size = number(parts.get(4, b"")) if name == "payload" else _SIZES.get(letter, 0)
+        return _Part(letter, size=size)
+    operator = number(parts.get(2, b""))
+    if name == "cmp":
+        return _Part(letter, _value(parts, 3), equal=operator != 1)
+    if name == "bitwise":
+        return _Part(letter, _value(parts, 4))
+    if name == "range":
+        return _Part(letter, _value(parts, 3) + _value(parts, 4), equal=operator != 1)
+    return _Part(letter)
+
+
+def _value(parts: Mapping[int, memoryview], key: int) -> bytes:
+    return bytes(nested(parts.get(key, b"")).get(1, b""))
+
+
+def _fields(sequence: Iterable[_Part]) -> Iterator[tuple[_Part, list[_Part]]]:
+    """The fields of a rule, each with its mask and comparisons."""
+    field: tuple[_Part, list[_Part]] | None = None
+    for part in sequence:
+        if part.letter in _FIELD_LETTERS:
+            if field:
+                yield field
+            field = part, []
+        elif field and part.letter in "&=-<>":
+            field[1].append(part)
+    if field:
+        yield field
+
+
+def _fits(field: tuple[_Part, list[_Part]]) -> bool:
+    """Whether iptables has words for what a field is compared with."""
+    (letter, _, size, _), compared = field
+    values = [part.value for part in compared]
+    if letter in "sd" and "=" not in {part.letter for part in compared}:
+        return _is_port_range(b"".join(values))
+    if letter in "IOBC":
+        return _is_interface(values[0])
+    return (not size or all(len(value) == size for value in values)) and _is_number(
+        letter, values, equal=compared[-1].equal
+    )
+
+
+def _is_number(letter: str, values: list[bytes], *, equal: bool) -> bool:
+    """Whether iptables shows a number, and its mask before it, as they are."""
+    if letter == "P":
+        return any(values[0])
+    if letter in _ARP_OF_ETHERNET:
+        return equal and number(values[0]) == _ARP_OF_ETHERNET[letter]
+    if letter == "F":
+        return values == [_FRAGMENT_MASK, bytes(2)]
+    # bits that the mask hides would be taken for some that are compared
+    return len(values) < 2 or not number(values[1]) & ~number(values[0])
 
 
 def _letter(family: int, name: str, parts: Mapping[int, memoryview], protocol: int | None) -> str:
@@ -166,8 +246,44 @@ def _bitwise(parts: Mapping[int, memoryview]) -> str:
 
 
 def _limit(parts: Mapping[int, memoryview]) -> str:
-    """A limit of packets, not of bytes, and not inverted."""
-    return _UNKNOWN if number(parts.get(4, b"")) or number(parts.get(5, b"")) else "l"
+    """A limit of packets, not of bytes, and not inverted, of a rate that iptables can say."""
+    if number(parts.get(4, b"")) or number(parts.get(5, b"")):
+        return _UNKNOWN
+    rate, unit = number(parts.get(1, b"")), number(parts.get(2, b""))
+    return "l" if _is_rate(rate, unit) else _UNKNOWN
+
+
+def _is_rate(rate: int, unit: int) -> bool:
+    """Whether iptables shows packets in some seconds as they are.
+
+    It keeps the time between two packets as a whole number, and shows the rate that follows.
+    """
+    if not rate or not 0 < unit <= _DAY or not (period := _LIMIT_SCALE * unit // rate):
+        return False
+    shown = _DAY
+    for smaller in _SMALLER_UNITS:
+        whole, rest = divmod(_LIMIT_SCALE * smaller, period)
+        if whole < rest or not whole:
+            break
+        shown = smaller
+    return _LIMIT_SCALE * shown // period * unit == rate * shown
+
+
+def _is_interface(name: bytes) -> bool:
+    """Whether a name can be one of iptables: the beginning of names, or a whole one with its NUL.
+
+    A whole one that ends in + is shown as the beginning of others. Blanks end it.
+    """
+    whole = name.rstrip(b"\0")
+    if len(name) > _NAME_SIZE or not whole or not all(0x20 < byte != 0x7F for byte in whole):
+        return False
+    return len(whole) == len(name) or not whole.endswith(b"+")
+
+
+def _is_port_range(ends: bytes) -> bool:
+    """Whether two ports are a range that is not all of them, which iptables leaves out."""
+    low, high = number(ends[:2]), number(ends[2:])
+    return len(ends) == 4 and low <= high and (low, high) != (0, 0xFFFF)
 
 
 def _log(parts: Mapping[int, memoryview]) -> str:
@@ -199,10 +315,3 @@ def _field(family: int, parts: Mapping[int, memoryview], protocol: int | None) -
     most, letter = _FIELDS.get(family, {}).get((header, offset), (0, _UNKNOWN))
     fits = size == most if letter in _WHOLE else 0 < size <= most
     return letter if fits else _UNKNOWN
-
-
-def _compared(parts: Mapping[int, memoryview]) -> int | None:
-    """The number that a comparison for equality compares with."""
-    if number(parts.get(2, b"")):
-        return None
-    return number(nested(parts.get(3, b"")).get(1, b""))

@@ -33,9 +33,17 @@ _MOST_JUMPS: Final = 8
 _OF_CHAIN: Final = ("backend", "family", "table", "chain")
 _OF_RULE: Final = ("comment", "text")
 
+#: a string in quotes; the last one may be cut
+_STRING: Final = r'"(?:[^"\\]|\\.)*(?:"|$)'
+#: a comment in one of its forms, or another string, in which none begins
 _COMMENT: Final = re.compile(
     r'(?:--|(?:^|\s))comment "((?:[^"\\]|\\.){0,256})"|--comment ([^\s"]{1,256})'
-    r"|/\* (.{0,256}?) \*/"
+    rf"|/\* (.{{0,256}}?) \*/|{_STRING}"
+)
+#: what people write freely: comments, prefixes of logs, and other strings with blanks in them
+_FREE: Final = re.compile(
+    rf"((?<!\S)(?:(?:--)?comment|--\w*log-prefix|prefix) )?({_STRING})"
+    r'|((?<!\S)--(?:comment|\w*log-prefix) )[^\s"]+|/\* .*? \*/'
 )
 _JUMP: Final = re.compile(r"(?:^|\s)(?:-j|-g|--jump|--goto|jump|goto) ([^\s,}]{1,256})")
 
@@ -145,10 +153,10 @@ class Owners:
 
     def _named(self, place: Place, jumps_left: int) -> tuple[Owner | None, bool]:
         """The owner by an entry, and whether it is only a fallback."""
-        inside = {"comment": _comments(place), "text": [place.text[:_LONGEST_TEXT]]}
+        inside = {"comment": _comments(place), "text": [_without_words(place.text)]}
         for entry, chain in self._in_chain(place.backend, place.family, place.table, place.chain):
             groups = _match(entry, _OF_RULE, inside)
-            if groups is None:
+            if groups is None or (entry.called and not self._called(place, entry, jumps_left)):
                 continue
             owner = Owner(entry.owner, entry.says.format_map({**chain, **groups}))
             if not entry.fallback:
@@ -164,6 +172,14 @@ class Owners:
         }
         matches = ((entry, _match(entry, _OF_CHAIN, fields)) for entry in self._entries)
         return tuple((entry, groups) for entry, groups in matches if groups is not None)
+
+    def _called(self, place: Place, entry: OwnerEntry, jumps_left: int) -> bool:
+        """Whether the rule that jumps to a chain is of an entry's owner."""
+        rule = self._jumps.get(_key(place, place.chain))
+        if rule is None or not jumps_left:
+            return False
+        found, _ = self._named(rule, jumps_left - 1)
+        return found is not None and found.name == entry.owner
 
     def _learnt(self, place: Place, owner: Owner, jumps_left: int) -> Owner | None:
         """The meaning of a chain by the rule that jumps there, if it is of the same owner."""
@@ -201,17 +217,38 @@ def _targets(place: Place) -> list[str]:
     """The chains that a rule may jump to, and some words that are no chains."""
     if place.jump:
         return [place.jump[:_LONGEST_NAME]]
-    return _JUMP.findall(place.text[:_LONGEST_TEXT])
+    return _JUMP.findall(_without_words(place.text))
+
+
+def _without_words(text: str) -> str:
+    """The beginning of a rule's text without what people write freely in it.
+
+    Words in a comment are no part of what the rule does.
+    """
+    return _FREE.sub(_emptied, text[:_LONGEST_TEXT])
+
+
+def _emptied(match: re.Match[str]) -> str:
+    key, string, option = match.groups()
+    if string and not key and not re.search(r"\s", string):
+        return string
+    return f'{key or option or ""}""'
 
 
 def _comments(place: Place) -> list[str]:
-    """The comments of a rule, those of its text if none are given."""
+    """The comments of a rule, those of its text if none are given.
+
+    Several in its text are also one.
+    """
     if place.comment:
         return [line[:_LONGEST_NAME] for line in place.comment[:_LONGEST_TEXT].split("\n")]
-    found = _COMMENT.findall(place.text[:_LONGEST_TEXT])
-    return [
-        re.sub(r"\\(.)", r"\1", next(filter(None, groups), ""))[:_LONGEST_NAME] for groups in found
+    matches = _COMMENT.finditer(place.text[:_LONGEST_TEXT])
+    comments = [
+        re.sub(r"\\(.)", r"\1", match[match.lastindex])[:_LONGEST_NAME]
+        for match in matches
+        if match.lastindex
     ]
+    return [*comments, "; ".join(comments)[:_LONGEST_NAME]] if len(comments) > 1 else comments
 
 
 def _match(

@@ -12,10 +12,10 @@ import yaml
 
 from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import ProgramError, UsageError, os_reason
-from ipttctl.rules.owner_entries import FIELDS, OwnerEntry, entry_of
+from ipttctl.rules.owner_entries import CONDITIONS, FIELDS, OwnerEntry, entry_of
 from ipttctl.yaml_text import StrictConstructor, parse
 
-_KNOWN: Final = ("owner", *FIELDS, "says", "fallback")
+_KNOWN: Final = ("owner", *FIELDS, "says", *CONDITIONS)
 #: most characters of a file
 _LONGEST: Final = 1 << 20
 
@@ -77,8 +77,9 @@ def _check_keys(given: Any, called: str) -> None:
     for key in ("owner", "says"):
         if not given.get(key):
             raise UsageError(f"{called}: there is no {key}", "every entry has owner and says")
-    if given.get("fallback", "false") not in {"true", "false"}:
-        raise UsageError(f"{called}: fallback is neither true nor false")
+    for key in CONDITIONS:
+        if given.get(key, "false") not in {"true", "false"}:
+            raise UsageError(f"{called}: {key} is neither true nor false")
 
 
 def _checked(entry: OwnerEntry, called: str) -> OwnerEntry:

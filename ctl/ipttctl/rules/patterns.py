@@ -4,7 +4,8 @@
 Python's matcher tries every way to divide a text among repeats, optional parts and alternatives. A
 repeat whose body can itself match in several ways has exponentially many of these, so a body has to
 be of one length. Everything else multiplies them: a repeat by the length of the text, unless what
-follows cannot be its own, as in ``[^/]+/``. The product is limited.
+follows cannot be its own, as in ``[^/]+/``. The product is limited. A reference
+to a group counts as a repeat.
 """
 
 from __future__ import annotations
@@ -104,8 +105,11 @@ def _ways(items: Iterable[Any], behind: tuple[Any, ...], length: int) -> float:
             ways += log2(len(branches)) + max(_ways(b, following, length) for b in branches)
         elif code in {op.ASSERT, op.ASSERT_NOT}:
             ways += _ways(argument[1], (), length)
-        elif code in {op.GROUPREF, op.GROUPREF_EXISTS}:
-            raise UsageError("it refers to a group of its own", "write what it repeats")
+        elif code is op.GROUPREF:
+            # it is compared at every place
+            ways += length
+        elif code is op.GROUPREF_EXISTS:
+            raise UsageError("it has a condition on a group", "write both cases")
     return ways
 
 

@@ -78,8 +78,9 @@ class RuleText(NamedTuple):
     """An answer: a rule's text that is certain, or none.
 
     ``why`` says why there is none, or none in a better syntax. ``pending``: it may be known soon.
-    ``chain`` is the whole name of the rule's chain, which events cut. Without a text ``certain``
-    means that the event is not of a rule: the packet is at the end of the chain.
+    ``chain`` is the whole name of the rule's chain, which events cut; ``table`` that of a table of
+    nftables. Without a text ``certain`` means that the event is not of a rule: the packet is at the
+    end of the chain.
     """
 
     text: Escaped | None
@@ -88,6 +89,7 @@ class RuleText(NamedTuple):
     syntax: Syntax | None = None
     pending: bool = False
     chain: str = ""
+    table: str = ""
 
 
 def _uncertain(why: str) -> RuleText:
@@ -99,11 +101,14 @@ def _pending(why: str) -> RuleText:
 
 
 _RACED: Final = _uncertain("the ruleset changed while the packet passed")
-_NOT_FOLLOWED: Final = _uncertain("its network namespace is not followed")
+NOT_FOLLOWED: Final = _uncertain("its network namespace is not followed")
+"""The answer for a namespace that was not followed, or is not any more."""
+
 _TOO_EARLY: Final = _uncertain("the packet passed before the ruleset was read")
 _NOT_KEPT: Final = _uncertain("the ruleset of that moment is not known, or not kept any more")
 _NOT_READ: Final = _pending("the ruleset is not read yet")
 _NOT_LISTED: Final = _pending("the rule is not listed yet")
+_STALLED: Final = _uncertain("reading the rules of its namespace has taken its share of the time")
 _NOT_COUNTED: Final = _uncertain("replacements of legacy tables were not counted")
 _REPLACED: Final = _uncertain("the table was replaced while the packet passed")
 _END_OF_CHAIN: Final = RuleText(None, certain=True)
@@ -188,7 +193,7 @@ class Rulesets(Closing):
         """The text of a rule of nftables at the moment that an event names."""
         known = self._namespaces.get(key.cookie)
         if known is None:
-            return _NOT_FOLLOWED
+            return NOT_FOLLOWED
         known.asked = time.monotonic()
         if key.uncertain:
             return _RACED
@@ -205,7 +210,7 @@ class Rulesets(Closing):
             if version.valid and known.followed:
                 if known.want(key.table, version.rule.chain, also_nft=version.listed is not None):
                     self._wake_up()
-                return _NOT_LISTED
+                return _STALLED if known.stalled else _NOT_LISTED
             text = raw(version, "the rule had gone before it was listed")
         version.text = text
         return RuleText(
@@ -214,6 +219,7 @@ class Rulesets(Closing):
             why=text.why,
             syntax=text.syntax,
             chain=version.rule.chain,
+            table=version.rule.table,
         )
 
     def legacy_text(self, key: LegacyKey) -> RuleText:
@@ -223,7 +229,7 @@ class Rulesets(Closing):
         """
         known = self._namespaces.get(key.cookie)
         if known is None:
-            return _NOT_FOLLOWED
+            return NOT_FOLLOWED
         known.asked = time.monotonic()
         if key.uncertain:
             return _REPLACED
@@ -239,20 +245,22 @@ class Rulesets(Closing):
         if known.legacy.missed(place, key.generation):
             return _NOT_KEPT
         if not known.followed:
-            return _NOT_FOLLOWED
+            return NOT_FOLLOWED
         if known.want_legacy(place):
             self._wake_up()
         why = known.legacy.failure(place, key.generation)
-        return _uncertain(why) if why else _NOT_READ
+        if why:
+            return _uncertain(why)
+        return _STALLED if known.stalled else _NOT_READ
 
     def _not_read(self, known: FollowedNamespace, generation: int) -> RuleText:
         if known.failure:
             return _uncertain(known.failure)
         if not known.followed:
-            return _NOT_FOLLOWED
+            return NOT_FOLLOWED
         if known.want_generation(generation):
             self._wake_up()
-        return _NOT_READ
+        return _STALLED if known.stalled else _NOT_READ
 
     # --- work -------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from ipttctl.rules.confine import ListingError
 from ipttctl.rules.expressions import raw_text
 from ipttctl.rules.follower import Chain, Follower, Table
 from ipttctl.rules.history import Listed, Text, Version
+from ipttctl.rules.interfaces import by_index
 from ipttctl.rules.listing import Run
 from ipttctl.rules.messages import RawRule
 from ipttctl.rules.netlink import ChangedError
@@ -31,12 +32,19 @@ def resolve(version: Version) -> Text | None:
         return None
     rule = version.rule
     texts = dict(listed.texts)
+    why = listed.why
     for syntax in syntaxes(rule.family, rule.expressions, of_iptables=listed.iptables):
-        if syntax in texts:
+        if syntax is Syntax.NFT and syntax in texts:
+            # names of interfaces are those of the moment of listing
+            text = by_index(texts[syntax], rule.expressions)
+            if text is not None:
+                return Text(text, syntax, listed.why)
+            why = why or "nft shows names of interfaces, which can change"
+        elif syntax in texts:
             return Text(texts[syntax], syntax, listed.why)
-        if syntax is not Syntax.RAW and syntax not in listed.asked:
+        elif syntax is not Syntax.RAW and syntax not in listed.asked:
             return None
-    return raw(version, listed.why or "no program says all of it")
+    return raw(version, why or "no program says all of it")
 
 
 def write(follower: Follower, run: Run, table: int, chain: str, *, also_nft: bool) -> None:

@@ -17,7 +17,7 @@ class Rule:
     Without a ``text``, ``why`` is the reason for that. ``syntax`` is ``iptables``, ``nft``, or
     ``raw`` for the kernel's expressions, where no program could list the rule; ``why`` then says
     why. ``owner`` is the program that wrote the rule, and ``about`` what the rule is about.
-    ``chain`` is the whole name of its chain, where events cut it.
+    ``chain`` and ``table`` are the whole names of its chain and table, where events cut them.
     """
 
     text: str | None
@@ -26,6 +26,7 @@ class Rule:
     owner: str | None = None
     about: str | None = None
     chain: str | None = None
+    table: str | None = None
 
     def __str__(self) -> str:
         """``rule=[...] owner=[...]``, or ``rule uncertain (WHY)``."""

@@ -292,7 +292,7 @@ class _PlotJson(StepForm[Values]):
         return {
             "kind": "rule" if not nft and is_rule(record, rule) else describe.kind(record),
             "table_family": nft_family_name(record.family) if nft else None,
-            "table": describe.text(record.table),
+            "table": rule.table if rule and rule.table else describe.text(record.table),
             "chain": rule.chain if rule and rule.chain else describe.text(record.chain),
             "rulenum": record.rulenum or None,
             "rule_handle": record.rule_handle or None if nft else None,

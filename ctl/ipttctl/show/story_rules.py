@@ -56,24 +56,30 @@ def is_rule(record: EventRecord, rule: Rule | None) -> bool | None:
     return True if rule.text is not None else None
 
 
-def table_label(record: EventRecord) -> str:
+def table_label(record: EventRecord, rule: Rule | None = None) -> str:
     """``nat``; ``nft inet fw`` for a table of nftables."""
-    if record.kind in OF_NFT:
-        return f"nft {nft_family_name(record.family)} {word(record.table)}"
-    return word(record.table)
+    if record.kind not in OF_NFT:
+        # names of legacy tables are short
+        return word(record.table)
+    name = _whole(record.table, rule.table if rule else None, limit("TABLE_NAME"))
+    return f"nft {nft_family_name(record.family)} {name}"
 
 
 def chain_name(record: EventRecord, rule: Rule | None = None) -> str:
     """The name of an event's chain; with dots where it may be longer than events have room for."""
-    if rule is not None and rule.chain:
-        return word(rule.chain)
-    cut = len(record.chain.rstrip(b"\0")) >= limit("CHAIN_NAME") - 1
-    return f"{word(record.chain)}{'...' if cut else ''}"
+    return _whole(record.chain, rule.chain if rule else None, limit("CHAIN_NAME"))
+
+
+def _whole(name: bytes, known: str | None, room: int) -> str:
+    """A name that is known, or that of an event, with dots where that may be cut."""
+    if known:
+        return word(known)
+    return f"{word(name)}{'...' if len(name.rstrip(bytes(1))) >= room - 1 else ''}"
 
 
 def chain_label(record: EventRecord, rule: Rule | None = None) -> str:
     """``nat PREROUTING``, ``nft inet fw input``."""
-    return f"{table_label(record)} {chain_name(record, rule)}"
+    return f"{table_label(record, rule)} {chain_name(record, rule)}"
 
 
 def rule_label(record: EventRecord, rule: Rule | None) -> str:

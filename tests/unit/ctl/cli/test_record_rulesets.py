@@ -102,6 +102,17 @@ def ruleset(**more: Any) -> dict[str, Any]:
     return {**found, **times, "text": "table ip t {\n\tchain c {\n\t}\n}\n", "why": "", **more}
 
 
+def test_no_comment_looks_like_another_ruleset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = "# nft, namespace 4026532001 (db), 12:00:00.000000\ntable ip u {\n}\n"
+    path = made(tmp_path / "file", ruleset(text=f'table ip t {{\n comment "x\n{forged}"\n}}\n'))
+    assert run(["show", str(path), "--rulesets"]) == 0
+    headers = [line for line in capsys.readouterr().out.split("\n") if line.startswith("#")]
+    assert len(headers) == 1
+    assert headers[0].startswith("# nft, namespace 4026532000 (web), ")
+
+
 def test_they_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     legacy = ruleset(
         backend="legacy", table="iptables-legacy-save filter", text="", why="it is too large"
@@ -112,8 +123,14 @@ def test_they_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     lines = said.out.split("\n")
     assert lines[0].startswith("# nft, namespace 4026532000 (web), ")
     assert lines[0].endswith(".123456")
-    assert lines[1:3] == ["x\\x1b[31m", ""]
-    assert lines[4:9] == ["table ip t {", "    chain c {", "    }", "}", ""]
+    assert lines[1:3] == ["    x\\x1b[31m", ""]
+    assert lines[4:9] == [
+        "    table ip t {",
+        "        chain c {",
+        "        }",
+        "    }",
+        "",
+    ]
     assert lines[9].startswith("# iptables-legacy-save filter, namespace 4026532000 (web), ")
     assert lines[10:] == ["# not listed: it is too large", "", ""]
     assert said.err == ""

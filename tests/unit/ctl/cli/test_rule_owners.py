@@ -26,7 +26,10 @@ ENDPOINT = "KUBE-SEP-SXIVWICOYRO3J4NJ"
 RULES = {
     1: (SERVICE, f'-A {SERVICE} -m comment --comment "ns/web -> 10.0.0.1:80" -j {ENDPOINT}'),
     2: (ENDPOINT, f"-A {ENDPOINT} -p tcp -j DNAT --to-destination 10.0.0.1:80"),
+    3: ("input", "-A input -j DROP"),
 }
+#: the whole name of the table of rule 3
+LONG_TABLE = "nm-shared-" + "x" * 30
 
 
 class FakeRulesets:
@@ -45,7 +48,10 @@ class FakeRulesets:
     def text(self, key: RuleKey) -> RuleText:
         """The rule of a handle."""
         chain, text = RULES[key.rule]
-        return RuleText(escape(text), certain=True, syntax=Syntax.IPTABLES, chain=chain)
+        table = LONG_TABLE if key.rule == 3 else ""
+        return RuleText(
+            escape(text), certain=True, syntax=Syntax.IPTABLES, chain=chain, table=table
+        )
 
     def lost_name(self, cookie: int) -> None:
         """Do nothing."""
@@ -84,6 +90,17 @@ def test_a_chain_is_about_what_the_jump_of_a_packet_says(texts: RuleTexts) -> No
     for other in ({"netns_cookie": 9}, {"ruleset": 8}, {"table": b"other"}):
         assert about(texts, **other) == "an endpoint of a service"
     assert about(texts) == "service ns/web, endpoint 10.0.0.1:80"
+
+
+def test_the_name_of_a_table_that_events_cut(texts: RuleTexts) -> None:
+    found = rule(texts, 3, table=LONG_TABLE[:31].encode(), chain=b"input")
+    assert found is not None
+    assert found.table == LONG_TABLE
+    assert found.about == f"shared connection of {'x' * 30}"
+    # those that are whole are in the event
+    short = rule(texts, 1)
+    assert short is not None
+    assert short.table is None
 
 
 def test_other_events_have_no_rule(texts: RuleTexts) -> None:

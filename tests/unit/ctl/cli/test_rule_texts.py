@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from ipttctl.cli import rule_texts
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.link.controller import Controller
+from ipttctl.rules import budget
+from ipttctl.rules.rulesets import RuleText
 from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import within
@@ -81,3 +85,43 @@ def test_the_module_does_not_count(net: Net, module: FakeModule, texts: RuleText
     assert str(found[0]).startswith("rule uncertain (asking for the generation of table filter")
     why = "replacements of legacy tables were not counted"
     assert str(found[1]) == f"rule uncertain ({why})"
+
+
+def test_patience_with_a_namespace_has_an_end(
+    net: Net, texts: RuleTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "PATIENCE_BURST", 0.2)
+    pending = RuleText(None, certain=False, why="not yet", pending=True)
+    monkeypatch.setattr(texts._rulesets, "legacy_text", lambda _: pending)
+    one = record(net, table=b"filter", chain=b"INPUT")
+    start = time.monotonic()
+    for _ in range(20):
+        assert texts.of([one]) == [Rule(None, "not yet")]
+    assert 0.2 <= time.monotonic() - start < 2.0
+    # others are waited for
+    assert texts._patience.left(net.cookie + 1) == 0.2
+
+
+def test_what_is_known_of_a_namespace_that_has_gone(net: Net, texts: RuleTexts) -> None:
+    net.iptables("-A INPUT -j DROP", "iptables-legacy")
+    one = record(net, table=b"filter", chain=b"INPUT")
+    found = texts.of([one])
+    assert found == [Rule("-A INPUT -j DROP", "", "iptables")]
+    other = one._replace(netns_cookie=net.cookie + 1_000_000)
+    assert str(texts.of([other])[0]).endswith("its network namespace cannot be found any more)")
+    # let go, and not found again
+    texts._rulesets.release(net.cookie)
+    texts._rulesets.settle(5.0, lambda: not texts._rulesets.followed(net.cookie))
+    texts._missing[net.cookie] = time.monotonic() + 60.0
+    assert texts.of([one]) == found
+
+
+def test_missing_namespaces_are_few(
+    net: Net, texts: RuleTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_texts, "_MOST_MISSING", 3)
+    one = record(net, table=b"filter", chain=b"INPUT")
+    cookies = [net.cookie + 1_000_000 + n for n in range(5)]
+    for cookie in cookies:
+        texts.of([one._replace(netns_cookie=cookie)])
+    assert [*texts._missing] == cookies[2:]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.rules import budget as budget_module
 from ipttctl.rules.backends import (
     Holders,
     LegacyTable,
@@ -15,7 +16,7 @@ from ipttctl.rules.backends import (
     holders,
     nft_present,
 )
-from ipttctl.rules.budget import Budget
+from ipttctl.rules.budget import PATIENCE_BURST, PATIENCE_SHARE, Budget, Patience
 from tests.unit.ctl.rules.support import Net
 
 
@@ -105,3 +106,34 @@ def test_a_share_of_time() -> None:
     with budget.computing():
         while not budget.wait:
             budget.spend(0.01)
+
+
+def test_what_is_left_of_a_share() -> None:
+    now = 100.0
+    budget = Budget(share=0.25, burst=2.0, clock=lambda: now)
+    assert budget.left == 2.0
+    budget.spend(1.5)
+    assert budget.left == 0.5
+    budget.spend(1.5)
+    assert budget.left == 0
+    now += 8.0
+    assert budget.left == 1.0
+    now += 1000.0
+    assert budget.left == 2.0
+
+
+def test_patience_is_used_up_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget_module, "_MOST_NAMESPACES", 2)
+    now = 100.0
+    patience = Patience(clock=lambda: now)
+    patience.spend(1, PATIENCE_BURST)
+    assert patience.left(1) == 0
+    assert patience.left(2) == PATIENCE_BURST
+    now += 1.0
+    assert patience.left(1) == pytest.approx(PATIENCE_SHARE)
+    patience.spend(1, 1.0)
+    for cookie in (2, 3):
+        patience.spend(cookie, 1.0)
+    # the one that was waited for longest ago is forgotten
+    assert patience.left(1) == PATIENCE_BURST
+    assert patience.left(2) == PATIENCE_BURST - 1.0

@@ -87,9 +87,45 @@ RULES = {
     " payload 4b@network+12, dynset update @seen, immediate drop",
     "meta mark set 5 counter name hits return": "immediate 0x05000000, meta set mark,"
     " objref hits, immediate return",
-    "quota over 5 bytes reject with tcp reset": "meta l4proto, cmp eq 0x06, quota 5 bytes,"
+    "quota over 5 bytes reject with tcp reset": "meta l4proto, cmp eq 0x06, quota over 5 bytes,"
     " reject tcp reset",
+    "quota 5 bytes drop": "quota 5 bytes, immediate drop",
+    "limit rate over 3/second drop": "limit over 3/1s, immediate drop",
+    "limit rate 3/second burst 9 packets drop": "limit 3/1s burst 9, immediate drop",
+    "limit rate 3 bytes/second drop": "limit 3 bytes/1s, immediate drop",
+    "limit rate over 3 bytes/minute burst 7 bytes": "limit over 3 bytes/60s burst 7",
+    "ct original bytes 5": "ct original bytes, cmp eq 0x0500000000000000",
+    "ct reply bytes 5": "ct reply bytes, cmp eq 0x0500000000000000",
+    "ct mark set ct mark << 3": "ct mark, bitwise << 0x03000000, ct set mark",
+    "masquerade": "masq",
+    "masquerade random": "masq ...",
+    "snat to 10.0.0.1": "immediate 0x0a000001, nat snat",
+    "snat to 10.0.0.1 random": "immediate 0x0a000001, nat snat ...",
+    "log level err": "log ...",
+    "log": "log",
+    "reject with icmp type host-unreachable": "reject icmp code 1",
+    "fib daddr type local": "fib ..., cmp eq 0x02000000",
+    "ip option rr exists": "exthdr ..., cmp eq 0x01",
+    "update @seen { ip saddr timeout 5s }": "payload 4b@network+12, dynset update @seen ...",
+    "notrack": "notrack",
 }
+
+
+def test_what_the_words_do_not_tell() -> None:
+    info = {1: b"tcp\0", 2: u32(0), 3: b"\0\x16"}
+    assert raw_text(expression("match", info)) == "match tcp ..."
+    assert raw_text(expression("target", {**info, 3: bytes(8)})) == "target tcp ..."
+    assert raw_text(expression("target", {1: b"TRACE\0", 2: u32(0), 3: b""})) == "target TRACE"
+    comment = {1: b"comment\0", 2: u32(0), 3: b"x\0"}
+    assert raw_text(expression("match", comment)) == 'match comment "x"'
+    queue = {1: b"\0\3", 2: b"\0\1", 3: b"\0\0"}
+    assert raw_text(expression("queue", queue)) == "queue 3"
+    assert raw_text(expression("queue", {**queue, 3: b"\0\1"})) == "queue 3 ..."
+    assert raw_text(expression("queue", {**queue, 2: b"\0\4"})) == "queue 3 ..."
+    assert raw_text(expression("fancy", {1: b"\1"})) == "fancy ..."
+    assert raw_text(counter(5) + expression("connlimit", {1: u32(5), 2: u32(1)})) == (
+        "counter, connlimit ..."
+    )
 
 
 def test_words_of_real_rules(net: Net) -> None:
@@ -97,7 +133,7 @@ def test_words_of_real_rules(net: Net) -> None:
 
     net.nft(
         "table ip t { set known { type ipv4_addr; }\n counter hits { }\n"
-        "set seen { type ipv4_addr; flags dynamic; size 9; }\n"
+        "set seen { type ipv4_addr; flags dynamic, timeout; size 9; }\n"
         f"chain c {{\n{chr(10).join(RULES)}\n }}\n }}"
     )
     with Asking(net.fd) as asking:

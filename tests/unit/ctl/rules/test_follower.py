@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from ipttctl.errors import KernelError, OverrunError
+from ipttctl.rules import follower as follower_module
 from ipttctl.rules import netlink
 from ipttctl.rules.follower import Follower
 from ipttctl.rules.history import History
@@ -59,6 +60,8 @@ def check(follower: Follower) -> None:
         len(c.rules) for t in follower.tables.values() for c in t.chains.values()
     )
     assert {t.raw for t in follower.tables.values()} == set(snapshot.tables)
+    followed = [c.raw for t in follower.tables.values() for c in t.chains.values()]
+    assert sorted(followed) == sorted(snapshot.chains)
 
 
 def test_replacing_keeps_the_handle(net: Net) -> None:
@@ -161,6 +164,70 @@ def test_a_chain_with_another_name(net: Net) -> None:
         assert old.keys() == new.keys()
         assert old != new
         check(follower)
+
+
+def test_chains_that_go_with_their_rule(net: Net) -> None:
+    """The kernel tells of the rule alone."""
+    net.nft(TABLE + "\nadd rule inet t c tcp dport 3 jump { drop; }")
+    with following(net) as follower:
+        for change in (
+            "add rule inet t c tcp dport 4 jump { udp dport 4 drop; udp dport 5 accept; }",
+            "add rule inet t c tcp dport 5 goto { drop; }",
+        ):
+            net.nft(change)
+            catch_up(follower)
+            check(follower)
+        (table,) = follower.tables.values()
+        assert table.bound == 3
+        before = catch_up(follower)
+        rules = expressions(follower, before)
+        handle = max(table.chains["c"].rules)
+        net.nft(f"replace rule inet t c handle {handle} accept")
+        catch_up(follower)
+        check(follower)
+        net.nft("flush chain inet t c")
+        after = catch_up(follower)
+        check(follower)
+        assert table.bound == 0
+        assert expressions(follower, before) == rules
+        assert not expressions(follower, after)
+        assert follower.readings == 1
+
+
+def test_chains_that_come_and_go_take_no_room(net: Net) -> None:
+    net.nft(TABLE)
+    with following(net, most=1 << 20) as follower:
+        follower.history._most = 10
+        for _ in range(60):
+            net.nft("add rule inet t c jump { drop; }\nadd rule inet t c jump { accept; }")
+            net.nft("flush chain inet t c")
+            catch_up(follower)
+        assert follower.history.size < 20 * 1000
+        assert len(follower.tables[1].chains) == 1
+
+
+def test_a_table_that_goes_with_its_owner(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel tells nothing of that; what it held is found out when much has been added."""
+    monkeypatch.setattr(follower_module, "_GROWTH", 4000)
+    commands = "add table inet o { flags owner; }\nadd chain inet o c\n" + "\n".join(
+        f"add rule inet o c tcp dport {port} accept" for port in range(1, 9)
+    )
+    with following(net) as follower:
+        for _ in range(5):
+            net.run("nft", "-i", text=f"{commands}\nquit\n")
+            catch_up(follower)
+        assert len(follower.tables) < 3
+        assert follower.readings > 1
+
+
+def test_tables_that_come_without_end(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "_MOST_MADE", 5)
+    with following(net) as follower:
+        for number in range(4):
+            net.nft(f"add table inet t{number}\nadd chain inet t{number} c")
+            catch_up(follower)
+            check(follower)
+        assert follower.readings == 2
 
 
 def test_a_device_less(net: Net) -> None:
@@ -387,6 +454,22 @@ def test_a_generation_is_missing(kernel: Kernel, follower: Follower) -> None:
     assert follower.history.known == 7
     assert follower.history.find((1, 1), 6) is None
     assert follower.history.find((1, 1), 7) is not None
+
+
+def test_nf_tables_that_was_loaded_again(kernel: Kernel, follower: Follower) -> None:
+    """Its first generation that is read may be later than the last one that was known."""
+    follower.read_again()
+    before = follower.history
+    kernel.generation = 7
+    kernel.rules = [rule(1, support.DROP)]
+    kernel.tell(support.rule_message(6, rule(1, support.DROP), 2), support.generation_message(2))
+    assert follower.follow()
+    assert follower.history is not before
+    assert follower.history.first == 7
+    assert follower.history.find((1, 1), 5) is None
+    found = follower.history.find((1, 1), 7)
+    assert found is not None
+    assert found.rule == rule(1, support.DROP)
 
 
 def test_changes_of_something_unknown(kernel: Kernel, follower: Follower) -> None:

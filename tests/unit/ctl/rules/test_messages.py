@@ -38,7 +38,7 @@ def test_a_base_chain() -> None:
         + attribute(7, b"route\0")
     )
     chain = messages.parse_chain(only(support.message(3, 2, 1, body)))
-    assert chain == (2, "t", "caf\udce9", 9, BaseHook(3, -150), "route")
+    assert chain == (2, "t", "caf\udce9", 9, BaseHook(3, -150), "route", False)
 
 
 def test_a_generation() -> None:

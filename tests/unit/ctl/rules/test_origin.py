@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ipttctl.rules.messages import BaseHook, RawChain, RawRule
 from ipttctl.rules.netlink import Asking, Snapshot
 from ipttctl.rules.origin import Syntax, of_iptables, syntaxes
-from tests.unit.ctl.rules.support import Net, attribute, counter, expression
+from tests.unit.ctl.rules.support import Net, attribute, counter, expression, u32
 
 INPUT = RawChain(2, "filter", "INPUT", 1, BaseHook(1, 0), "filter")
 USER = RawChain(2, "filter", "mine", 2, None, "")
@@ -59,6 +59,15 @@ IPTABLES = [
     "-f -j DROP",
     "-m mark --mark 1/3 -j NFLOG --nflog-group 3",
     "-m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -g other",
+    "-i v+x -p tcp --dport 5:1024",
+    "-m limit --limit 7/day",
+    "-m limit --limit 9999/day",
+    "-m limit --limit 100/hour",
+    "-m limit --limit 7/min",
+    "-m limit --limit 3333/sec",
+    "-m limit --limit 6000/sec",
+    "-m limit --limit 10000/sec --limit-burst 9",
+    "! -f -j DROP",
     "-p tcp -m multiport --dports 1,2 -m tos --tos 4 -j other",
 ]
 NFT = [
@@ -83,7 +92,22 @@ NFT = [
     "counter jump other",
     "sctp dport 5 counter",
     "counter reject",
+    "ip protocol 0 counter accept",
+    "ip protocol != 0 counter accept",
+    "ip frag-off & 0x1fff == 5 counter accept",
+    "ip frag-off & 0x1fff != 5 counter accept",
+    "ip protocol tcp tcp dport != 0-65535 counter accept",
+    "ip protocol tcp tcp dport 0-65535 counter accept",
+    "ip saddr & 255.0.0.0 == 10.1.0.0 counter accept",
+    "limit rate 1001/second counter accept",
+    "limit rate 6000/second counter accept",
+    "limit rate 20000/second counter accept",
+    "limit rate 3/week counter accept",
+    'iifname "v+" counter accept',
+    'iifname != "v+" counter accept',
+    'iifname "v -j DROP" counter accept',
 ]
+NFT_OF_ARP = ["arp htype != 1", "arp hlen != 6", "arp plen != 4", "arp hlen 7", "arp htype 0"]
 
 
 def test_rules_of_iptables(net: Net) -> None:
@@ -106,6 +130,57 @@ def test_rules_that_iptables_cannot_say(net: Net) -> None:
     sayable = {text for text, syntax in best_of.items() if syntax is Syntax.IPTABLES}
     # the same as iptables itself would have written it
     assert sayable == {"counter jump other", 'counter accept comment "more" '}
+
+
+def test_rules_that_arptables_cannot_say(net: Net) -> None:
+    net.iptables("-P OUTPUT ACCEPT", "arptables-nft")
+    for rule in NFT_OF_ARP:
+        net.nft(f"add rule arp filter OUTPUT {rule} counter accept")
+    assert [best(net, rule) for rule in snapshot(net).rules] == [Syntax.NFT] * len(NFT_OF_ARP)
+
+
+def comparison(operator: int, value: bytes) -> bytes:
+    return expression("cmp", {1: u32(1), 2: u32(operator), 3: attribute(1, value)})
+
+
+@pytest.mark.parametrize(
+    ("name", "sayable"),
+    [
+        (b"lo\0", True),
+        (b"lo".ljust(16, b"\0"), True),
+        (b"v", True),
+        (b"v+", True),
+        (b"v+\0", False),
+        (b"v\0x", False),
+        (b"v" * 17, False),
+        (b"\0", False),
+    ],
+)
+def test_names_of_devices(name: bytes, sayable: bool) -> None:
+    load = expression("meta", {1: u32(1), 2: u32(6)})
+    data = load + comparison(0, name) + counter(0)
+    assert (syntaxes(2, data, of_iptables=True)[0] is Syntax.IPTABLES) is sayable
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sayable"),
+    [(5, 9, True), (5, 5, True), (9, 5, False), (0, 65535, False), (0, 65534, True)],
+)
+def test_ranges_of_ports(low: int, high: int, sayable: bool) -> None:
+    tcp = expression("meta", {1: u32(1), 2: u32(16)}) + comparison(0, b"\x06")
+    port = expression("payload", {1: u32(1), 2: u32(2), 3: u32(2), 4: u32(2)})
+    ends = low.to_bytes(2, "big"), high.to_bytes(2, "big")
+    between = expression("range", {2: u32(0), 3: attribute(1, ends[0]), 4: attribute(1, ends[1])})
+    for compared in (comparison(5, ends[0]) + comparison(3, ends[1]), between):
+        data = tcp + port + compared + counter(0)
+        assert (syntaxes(2, data, of_iptables=True)[0] is Syntax.IPTABLES) is sayable
+
+
+def test_a_comparison_of_fewer_bytes_than_were_loaded() -> None:
+    address = expression("payload", {1: u32(1), 2: u32(1), 3: u32(12), 4: u32(4)})
+    for value, best_syntax in ((bytes(4), Syntax.IPTABLES), (bytes(2), Syntax.NFT)):
+        data = address + comparison(0, value) + counter(0)
+        assert syntaxes(2, data, of_iptables=True)[0] is best_syntax
 
 
 def test_kin(net: Net) -> None:

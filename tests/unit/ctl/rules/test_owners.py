@@ -107,6 +107,19 @@ def test_somebody_elses_jump_tells_nothing(owners: Owners) -> None:
     )
 
 
+def test_a_name_that_others_may_use_needs_a_jump_of_the_same_owner(owners: Owners) -> None:
+    place = Place("legacy", "ip", "filter", "IN_web_allow", "-A IN_web_allow -j ACCEPT")
+    assert owners.of(place) is None
+    own = Place("legacy", "ip", "filter", "INPUT", "-A INPUT -j IN_web_allow")
+    assert learnt_from(owners, [own]).of(place) is None
+    circle = Place("legacy", "ip", "filter", place.chain, f"-A {place.chain} -j {place.chain}")
+    assert learnt_from(owners, [circle]).of(place) is None
+    zones = Place("legacy", "ip", "filter", "INPUT_ZONES", "-A INPUT_ZONES -i eth0 -g IN_web")
+    zone = Place("legacy", "ip", "filter", "IN_web", "-A IN_web -j IN_web_allow")
+    learnt = learnt_from(owners, [zones, zone])
+    assert learnt.of(place) == Owner("firewalld", "zone or policy web, allow")
+
+
 def test_what_is_learnt_is_bounded(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owners_module, "_MOST_CHAINS", 1)
     learnt = learnt_from(owners, [jump(jump="KUBE-SEP-BBBBBBBBBBBBBBBB"), jump()])
@@ -124,6 +137,18 @@ def test_a_long_rule_is_looked_at_from_its_beginning(owners: Owners) -> None:
     )
     assert owners.of(place) == Owner("docker", "published ports")
     assert owners.of(Place("legacy", "ip", "x" * 100_000, "y" * 100_000, "z" * 100_000)) is None
+
+
+def test_a_comment_that_is_cut_tells_of_no_jump(owners: Owners) -> None:
+    text = 'accept comment "' + "x" * 900 + " jump f2b-sshd " + "x" * 900 + '"'
+    assert owners.of(Place("nft", "ip", "filter", "input", text)) is None
+
+
+def test_nothing_is_learnt_from_a_comment(owners: Owners) -> None:
+    chain = endpoint().chain
+    text = f'accept comment "ns/web -> 10.0.0.1:80" comment "jump {chain} "'
+    place = Place("legacy", "ip", "nat", "KUBE-SVC-AAAAAAAAAAAAAAAA", text)
+    assert not owners.of_ruleset().learn([place])
 
 
 def test_a_known_place_takes_microseconds(owners: Owners) -> None:

@@ -120,10 +120,12 @@ def test_a_mistake_has_a_sentence(file: Path, content: str, sentence: str) -> No
         "(?:a|ab?)" * 30 + "c",
         "a{0,60}" * 6 + "b",
         "(?:.*" * 4 + "x)" + ")" * 3,
+        r"(a*)\1\1\1b",
+        "(a)?(?(1)b|c)",
     ],
 )
 def test_a_pattern_that_can_take_too_long_is_refused(pattern: str) -> None:
-    with pytest.raises(UsageError, match=r"too long|group of its own"):
+    with pytest.raises(UsageError, match=r"too long|condition on a group"):
         Pattern(pattern).check()
 
 
@@ -139,6 +141,8 @@ def test_a_pattern_that_can_take_too_long_is_refused(pattern: str) -> None:
         ("(?=a*)b", True),
         ("[a-z]+(?::[a-z]+)?:? [a-z]*[a-z]*[a-z]*", False),
         ("a?" * 14 + "b", True),
+        (r"(a*)\1b", False),
+        (r"-i ([a-z]+) -o \1 ", True),
     ],
 )
 def test_what_is_taken_has_an_end(pattern: str, anywhere: bool) -> None:

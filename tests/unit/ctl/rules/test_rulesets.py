@@ -56,8 +56,8 @@ class Followed:
 
         assert self.rulesets.settle(PATIENCE, known)
         answer = self.rulesets.text(key)
-        assert bool(answer.chain) == answer.certain
-        return answer._replace(chain="")
+        assert bool(answer.chain) == bool(answer.table) == answer.certain
+        return answer._replace(chain="", table="")
 
 
 @pytest.fixture
@@ -115,6 +115,25 @@ def test_each_generation_has_its_text(followed: Followed) -> None:
     assert first.text == "-A INPUT -p tcp -m tcp --dport 1 -j ACCEPT"
 
 
+def test_nobody_waits_for_a_namespace_without_time(followed: Followed) -> None:
+    net = followed.net
+    net.nft("table ip t { chain c { accept; }; }")
+    first = followed.key(0)
+    answer = followed.text(first)
+    known = followed.rulesets._namespaces[net.cookie]
+    known._budget.spend(100.0)
+    net.nft("add rule ip t c drop")
+    second = followed.key(1)
+    held = followed.rulesets.text(second)
+    assert not held.pending
+    assert "has taken its share of the time" in held.why
+    assert followed.text(first) == answer
+    # when there is time again, what was asked for is listed
+    known._budget.spend(-100.0)
+    followed.rulesets._wake_up()
+    assert followed.rulesets.settle(PATIENCE, lambda: followed.rulesets.text(second).certain)
+
+
 def test_a_rule_that_went_before_it_was_listed(followed: Followed) -> None:
     net = followed.net
     net.nft("table ip t { chain c { tcp dport 1 accept; }; }")
@@ -160,13 +179,13 @@ def test_what_came_between_is_not_known(followed: Followed) -> None:
     between = followed.key(0)
     net.nft(f"replace rule ip t c handle {before.rule} tcp dport 1 accept")
     assert not rulesets.followed(net.cookie)
-    assert rulesets.text(before)._replace(chain="") == text
+    assert rulesets.text(before)._replace(chain="", table="") == text
     assert rulesets.text(between).why == "its network namespace is not followed"
     rulesets.settle(PATIENCE, lambda: rulesets.due is None)
     rulesets.follow(net.cookie, net.fd)
     after = followed.key(0)
     assert followed.text(after) == text
-    assert rulesets.text(before)._replace(chain="") == text
+    assert rulesets.text(before)._replace(chain="", table="") == text
     assert rulesets.text(between).text is None
 
 
@@ -193,7 +212,7 @@ def test_idle_namespaces_are_let_go(net: Net) -> None:
         text = followed.text(key)
         assert _descriptors(net) > 1
         assert rulesets.settle(PATIENCE, lambda: not rulesets.followed(net.cookie))
-        assert rulesets.text(key)._replace(chain="") == text
+        assert rulesets.text(key)._replace(chain="", table="") == text
     assert _descriptors(net) == 1
 
 

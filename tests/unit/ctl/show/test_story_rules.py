@@ -239,3 +239,20 @@ def test_names_of_chains_that_events_cut() -> None:
     assert show(story(), texts)[-1].startswith(f'dropped by nft inet fw {name} 1 "drop"')
     found = story_object(story(), StorySources(rules=rules(texts)))
     assert found["end"]["rule"]["chain"] == name
+
+
+def test_names_of_tables_that_events_cut() -> None:
+    name = "t" * 40
+
+    def story() -> Story:
+        packet = Traveller(pf=2, hook=INPUT)
+        packet.nft(Kind.CHAIN_RULE, "input", 1, Verdict.DROP, table=name[:31].encode())
+        packet.leave(Verdict.DROP)
+        packet.dropped(6, "nf_hook_slow")
+        return one_story(packet)
+
+    assert show(story(), None)[-1].startswith(f"dropped by nft inet {name[:31]}... input 1 ")
+    texts = {("input", 1): Rule("drop", table=name)}
+    assert show(story(), texts)[-1].startswith(f'dropped by nft inet {name} input 1 "drop"')
+    found = story_object(story(), StorySources(rules=rules(texts)))
+    assert found["end"]["rule"]["table"] == name

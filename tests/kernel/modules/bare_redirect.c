@@ -43,12 +43,16 @@ static int __init bare_redirect_init(void)
 
 	err = ftrace_set_filter(&ops, (unsigned char *)function,
 				strlen(function), 1);
-	return err ?: register_ftrace_function(&ops);
+	err = err ?: register_ftrace_function(&ops);
+	if (err)
+		ftrace_free_filter(&ops);
+	return err;
 }
 
 static void __exit bare_redirect_exit(void)
 {
 	unregister_ftrace_function(&ops);
+	ftrace_free_filter(&ops);
 }
 
 module_init(bare_redirect_init);

@@ -39,12 +39,16 @@ static int __init late_free_init(void)
 
 	skb_queue_head_init(&kept);
 	err = ftrace_set_filter_ip(&ops, (unsigned long)napi_consume_skb, 0, 0);
-	return err ?: register_ftrace_function(&ops);
+	err = err ?: register_ftrace_function(&ops);
+	if (err)
+		ftrace_free_filter(&ops);
+	return err;
 }
 
 static void __exit late_free_exit(void)
 {
 	unregister_ftrace_function(&ops);
+	ftrace_free_filter(&ops);
 	synchronize_rcu_tasks();
 	skb_queue_purge(&kept);
 }

@@ -224,6 +224,11 @@ def freed(record: EventRecord) -> bool:
     return record.verdict == Verdict.STOLEN and record.verdict_data != 0
 
 
+def function_of(dropped: EventRecord) -> bytes:
+    """The function that dropped a packet, without what a compiler added to its name."""
+    return dropped.chain.rstrip(b"\0").partition(b".")[0]
+
+
 def _weight(record: EventRecord) -> Weight:
     if (weight := _WEIGHTS.get(record.kind)) is not None:
         return weight

@@ -42,6 +42,29 @@ A copy that is for the socket itself has come to it.
 _ICMP: Final = frozenset({b"icmp_rcv", b"icmpv6_rcv", b"ping_rcv"})
 """Functions that look for a socket for an ICMP message."""
 
+_REPLACING: Final = frozenset(
+    {
+        # segments were queued in its place
+        b"nfqnl_enqueue_packet",
+        # a program gave it more payload than there is room for
+        b"nfqnl_mangle",
+        b"nfqnl_recv_verdict",
+        # each segment is encrypted by itself
+        b"xfrm_output_gso",
+        b"xfrm_output",
+    }
+)
+"""Functions that free a packet as if they dropped it once its copies or parts stand for it.
+
+Compilers put those that are called once into their callers, which are named too.
+"""
+
+_NO_REASON: Final = 2
+"""The number of the reason that says nothing, but for Linux 6.1, where it is 1.
+
+There this is "no socket", for which none of these functions drops.
+"""
+
 
 def is_nothing(plot: Plot) -> bool:
     """Whether a branch met no hook, socket or device, nor did its own branches.
@@ -61,12 +84,18 @@ def ended_in_copies(
     end: StoryEnd,
     records: Sequence[EventRecord],
     branches: Sequence[Plot],
+    begins: Sequence[int],
 ) -> bool:
-    """Whether a packet that the kernel freed as if it dropped it had done its duty."""
+    """Whether a packet that the kernel freed as if it dropped it had done its duty.
+
+    ``begins`` are the numbers of events before each branch began.
+    """
     if end.kind is not EndKind.KERNEL:
         return False
     function = function_of(records[end.at])
     if function in _ICMP:
         # raw sockets get copies before ICMP looks for a socket of its own: raw_local_deliver()
         return any(branch.end.kind is EndKind.DELIVERED for branch in branches)
+    if function in _REPLACING and records[end.at].verdict_data <= _NO_REASON:
+        return any(begun >= end.at for begun in begins)
     return False

@@ -145,7 +145,7 @@ def _plot(
         handed,
         unfinished=closing.value if closing in {StoryClosing.CROWDED, StoryClosing.FLUSHED} else "",
     )
-    if ended_in_copies(end, records, branches):
+    if ended_in_copies(end, records, branches, begins):
         end = replace(end, kind=EndKind.CONSUMED)
     if events_lost:
         end = replace(end, events_lost=True)

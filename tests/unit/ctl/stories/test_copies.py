@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Copies and parts that are told."""
+"""Copies and parts that are told, and packets that end as their copies begin."""
 
 from __future__ import annotations
 
 import pytest
 
 from ipttctl.show.story_text import StoryText
-from ipttctl.stories.model import Story, is_drop
-from tests.unit.ctl.stories.packets import MS, POSTROUTING, Traveller, one_story
+from ipttctl.stories.model import EndKind, Story, is_drop
+from ipttproto import Verdict
+from tests.unit.ctl.stories.packets import INPUT, MS, POSTROUTING, Traveller, one_story
 
 
 def sent_on() -> Traveller:
@@ -73,3 +74,51 @@ def test_a_clone_of_which_a_part_is_dropped_is_told() -> None:
     packet.sent("eth0")
     packet.freed()
     assert is_drop(one_story(packet, copy, part))
+
+
+def replaced(function: str, reason: int, *, copied: bool = True, queued: bool = False) -> Story:
+    """A packet that a function frees, after it was copied, if it was."""
+    packet = Traveller(1, pf=2, hook=INPUT, in_name=b"eth0")
+    if queued:
+        packet.function("nft_do_chain_inet", 1, verdict=Verdict.QUEUE, verdict_data=3)
+        packet.leave(Verdict.QUEUE, verdict_data=3)
+    else:
+        packet.function("f", 1)
+        packet.leave()
+    copy = Traveller(2, packet.time + 1 * MS)
+    copy.copied(1)
+    copy.socket()
+    copy.freed()
+    packet.time = copy.time - 2500
+    packet.dropped(reason, function)
+    return one_story(packet, *([copy] if copied else []))
+
+
+@pytest.mark.parametrize(
+    "function", ["nfqnl_enqueue_packet", "nfqnl_mangle", "nfqnl_recv_verdict", "xfrm_output_gso"]
+)
+@pytest.mark.parametrize("reason", [1, 2])
+def test_originals_that_copies_stand_for_are_not_dropped(function: str, reason: int) -> None:
+    story = replaced(function, reason, queued=function.startswith("nfqnl"))
+    assert not is_drop(story)
+    assert story.end.kind is EndKind.CONSUMED
+    assert "its copies or parts went on" in str(StoryText(120).lines([story])[-1])
+
+
+def test_other_drops_of_packets_with_copies_are_drops() -> None:
+    assert replaced("nfqnl_recv_verdict", 1, copied=False).end.kind is EndKind.KERNEL
+    assert replaced("nfqnl_recv_verdict", 8).end.kind is EndKind.KERNEL
+    assert replaced("nfqnl_reinject", 1).end.kind is EndKind.KERNEL
+    # a tap got its copy long before
+    packet = Traveller(1)
+    packet.received("eth0")
+    clone = Traveller(2, packet.time)
+    clone.copied(1)
+    packet.now(pf=2, hook=INPUT)
+    packet.time = clone.time
+    packet.function("f", 1)
+    packet.leave()
+    packet.dropped(1, "xfrm_output_gso")
+    clone.time = packet.time
+    clone.freed()
+    assert one_story(packet, clone).end.kind is EndKind.KERNEL

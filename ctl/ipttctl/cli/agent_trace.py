@@ -61,7 +61,7 @@ class LocalTeller(LinkEvents):
         self._close = close
         self._names = names
         self._drops = drops
-        self._assembler = StoryAssembler()
+        self._assembler = StoryAssembler(await_drops=drops)
         self._form = StoryJson(names.sources)
         self._found: list[Story] = []
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ipttctl.events.records import EventRecord
+from ipttctl.stories.copies import is_drop_of_clone
 from ipttctl.stories.gaps import Gap, Gaps
 from ipttctl.stories.model import Story
 from ipttctl.stories.occurrences import Arrival, Occurrences, Weight
@@ -102,9 +103,19 @@ class StoryAssembler:
     """
 
     def __init__(
-        self, patience: int = PATIENCE, settle: int = SETTLE, most_open: int = MOST_OPEN
+        self,
+        patience: int = PATIENCE,
+        settle: int = SETTLE,
+        most_open: int = MOST_OPEN,
+        *,
+        await_drops: bool = False,
     ) -> None:
-        """Begin with no story; times are in ns, ``most_open`` is a number of packets."""
+        """Begin with no story; times are in ns, ``most_open`` is a number of packets.
+
+        ``await_drops``: only drops matter, so that a story without one stays open however long
+        nothing is heard of it, until its packet has ended.
+        """
+        self._await_drops = await_drops
         self._patience = patience
         self._settle = settle
         self._most_open = most_open
@@ -115,9 +126,9 @@ class StoryAssembler:
         self._packets: dict[int, _Packet] = {}
         self._roots: OrderedDict[int, _Packet] = OrderedDict()
         self._closed: OrderedDict[int, None] = OrderedDict()
-        #: (time, packet) to look at, each packet at most once in either
-        self._settling: deque[tuple[int, _Packet]] = deque()
-        self._waiting: deque[tuple[int, _Packet]] = deque()
+        #: the times at which packets are to be looked at; those of told packets are in neither
+        self._settling: OrderedDict[int, int] = OrderedDict()
+        self._waiting: OrderedDict[int, int] = OrderedDict()
         self._events = 0
         self._clock = 0
         self.unfinished = 0
@@ -154,8 +165,6 @@ class StoryAssembler:
             root = next(iter(self._roots.values()))
             ended = _whole(root)
             stories += self._tell(root, StoryClosing.ENDED if ended else StoryClosing.FLUSHED)
-        self._settling.clear()
-        self._waiting.clear()
         return stories
 
     # --- taking in --------------------------------------------------------------------------------
@@ -197,7 +206,7 @@ class StoryAssembler:
             packet.final |= weight is Weight.FINAL
             if not packet.weighty:
                 packet.weighty = True
-                self._settling.append((time + self._settle, packet))
+                self._settling[number] = time + self._settle
         self._clock = clock
         while self._events > _MOST_EVENTS:
             stories += self._make_room()
@@ -205,7 +214,7 @@ class StoryAssembler:
 
     def _begin(self, number: int, clock_offset: int, time: int) -> _Packet:
         packet = self._packets[number] = self._roots[number] = _Packet(number, clock_offset)
-        self._waiting.append((time + self._patience, packet))
+        self._waiting[number] = time + self._patience
         return packet
 
     def _join(self, copy: _Packet, number: int, time: int) -> None:
@@ -234,40 +243,48 @@ class StoryAssembler:
     def _told_now(self) -> list[Story]:
         stories: list[Story] = []
         clock, settling, waiting = self._clock, self._settling, self._waiting
-        # not longer than they are now: what is not due is put back
-        for _ in range(len(settling)):
-            if settling[0][0] > clock:
-                break
-            _, packet = settling.popleft()
-            if self._packets.get(packet.number) is not packet:
-                continue
+        for packet in self._due(settling):
             root = packet.root()
             if not _whole(root):
                 packet.weighty = packet.has_ended()
                 continue
             settled = root.last() + self._settle
             if settled > clock:
-                settling.append((settled, packet))
+                settling[packet.number] = settled
             else:
                 stories += self._tell(root, StoryClosing.ENDED)
-        for _ in range(len(waiting)):
-            if waiting[0][0] > clock:
-                break
-            _, packet = waiting.popleft()
-            if self._roots.get(packet.number) is not packet:
+        for packet in self._due(waiting):
+            if packet.parent is not None:
+                # its original is looked at
                 continue
             quiet = packet.last() + self._patience
+            if quiet <= clock and self._await_drops and not _knows_of_drop(packet):
+                quiet = clock + self._patience
             if quiet > clock:
-                waiting.append((quiet, packet))
+                waiting[packet.number] = quiet
             else:
                 stories += self._tell(packet, StoryClosing.QUIET)
         return stories
+
+    def _due(self, looks: OrderedDict[int, int]) -> Iterator[_Packet]:
+        """The packets that are to be looked at now, which are taken out of what is to come."""
+        # not more than there are now: what is not due is put back
+        for _ in range(len(looks)):
+            if not looks:
+                break
+            number, time = next(iter(looks.items()))
+            if time > self._clock:
+                break
+            del looks[number]
+            yield self._packets[number]
 
     def _tell(self, root: _Packet, closing: StoryClosing) -> list[Story]:
         """Tell a story, with its branches, and forget its packets."""
         tree = root.tree()
         for packet in tree:
             del self._packets[packet.number]
+            self._settling.pop(packet.number, None)
+            self._waiting.pop(packet.number, None)
             self._events -= len(packet.entries.times)
             self._closed[packet.number] = None
         while len(self._closed) > _MOST_CLOSED:
@@ -375,6 +392,16 @@ def _pass_on(copy: _Packet, packet: _Packet, above: _Packet) -> None:
     packet.copies.remove(copy)
     above.copies.append(copy)
     copy.parent = above
+
+
+def _knows_of_drop(root: _Packet) -> bool:
+    """Whether a packet or a copy of it seems to be dropped, while others have not ended."""
+    return any(
+        one.drops and not is_drop_of_clone(one.record)
+        for packet in root.tree()
+        if packet.weighty
+        for one in packet.entries.happened
+    )
 
 
 def _whole(root: _Packet) -> bool:

@@ -39,6 +39,8 @@ _ERRORS: Final = frozenset(
 A copy that is for the socket itself has come to it.
 """
 
+_OF_CLONES: Final = _TAPS | _ERRORS
+
 _ICMP: Final = frozenset({b"icmp_rcv", b"icmpv6_rcv", b"ping_rcv"})
 """Functions that look for a socket for an ICMP message."""
 
@@ -76,8 +78,12 @@ def is_nothing(plot: Plot) -> bool:
         return False
     if len(plot.folded) != len(plot.branches):
         return False
-    dropped = plot.end.kind is EndKind.KERNEL
-    return not dropped or function_of(plot.record(plot.end.at)) in _TAPS | _ERRORS
+    return plot.end.kind is not EndKind.KERNEL or is_drop_of_clone(plot.record(plot.end.at))
+
+
+def is_drop_of_clone(dropped: EventRecord) -> bool:
+    """Whether an event tells that a clone was dropped that nobody cares about."""
+    return function_of(dropped) in _OF_CLONES
 
 
 def ended_in_copies(

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from ipttctl.events.records import EventRecord
 from ipttctl.stories.occurrences import Headers, Named, Occurrence, whole_record
+from ipttproto import Kind
 
 
 class PacketField(enum.StrEnum):
@@ -303,6 +304,14 @@ class Story:
         """The branches that met a hook, a socket or a device, or were dropped before."""
         folded = self.plot.folded
         return tuple(one for place, one in enumerate(self.branches) if place not in folded)
+
+
+def has_ended(story: Story) -> bool:
+    """Whether it is known what became of a packet, and of each copy or part that is told."""
+    end = story.end
+    unknown = end.kind in {EndKind.OPEN, EndKind.UNFINISHED, EndKind.QUEUED, EndKind.LOST}
+    kept = end.kind is EndKind.KEPT and story.record(end.at).kind != Kind.JOURNEY_FREED
+    return not unknown and not kept and all(map(has_ended, story.shown_branches()))
 
 
 def is_drop(story: Story) -> bool:

@@ -180,6 +180,23 @@ def test_drops_alone(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> 
     assert "1 story told, 2 without a drop" in captured.err.splitlines()
 
 
+def test_a_drop_that_comes_late_is_told(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As that of a packet that waited for its neighbour, whatever the patience is."""
+    late = Traveller(start=time.monotonic_ns() - 9 * 10**9)
+    late.sent("eth0")
+    end = Traveller(start=time.monotonic_ns())
+    end.dropped(7, "neigh_invalidate")
+    open_yet = Traveller(2, late.time)
+    open_yet.sent("eth0")
+    when_traced(module, message(late, open_yet, delivered(3)), message(end, sequence=99))
+    assert run(["trace", "--drops", "--patience", "0.01", "--stop-after", "0.3"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("dropped: ") == 1
+    assert "1 story told, 1 without a drop, 1 still open" in captured.err.splitlines()
+
+
 @pytest.mark.parametrize("drops", [[], ["--drops"]])
 def test_a_summary_counts_equal_stories(
     drops: list[str], module: FakeModule, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ from ipttctl.events.records import EventRecord
 from ipttctl.stories.copies import is_drop_of_clone
 from ipttctl.stories.gaps import Gap, Gaps
 from ipttctl.stories.model import Story
-from ipttctl.stories.occurrences import Arrival, Occurrences, Weight
+from ipttctl.stories.occurrences import Arrival, Occurrence, Occurrences, Weight
 from ipttctl.stories.plots import Entries, Plots, StoryClosing
 from ipttctl.stories.wholes import Wholes
 from ipttproto import JoinedBatches
@@ -126,6 +126,8 @@ class StoryAssembler:
         self._packets: dict[int, _Packet] = {}
         self._roots: OrderedDict[int, _Packet] = OrderedDict()
         self._closed: OrderedDict[int, None] = OrderedDict()
+        #: the largest number of a told story that is not remembered any more: numbers grow
+        self._forgotten = 0
         #: the times at which packets are to be looked at; those of told packets are in neither
         self._settling: OrderedDict[int, int] = OrderedDict()
         self._waiting: OrderedDict[int, int] = OrderedDict()
@@ -176,7 +178,9 @@ class StoryAssembler:
         for number, offset, time, happened, headers, connection, named in arrivals:
             packet = packets.get(number)
             if packet is None:
-                if number in self._closed:
+                if number in self._closed or (
+                    number <= self._forgotten and _is_of_an_end(happened)
+                ):
                     self.late += 1
                     continue
                 if len(packets) >= self._most_open:
@@ -222,7 +226,8 @@ class StoryAssembler:
         copy.copy_of = number
         original = self._packets.get(number)
         if original is None:
-            if number in self._closed or copy.parent is not None:
+            was_told = number in self._closed or number <= self._forgotten
+            if was_told or copy.parent is not None:
                 return
             # its own events may still come
             original = self._begin(number, copy.clock_offset, time)
@@ -288,7 +293,8 @@ class StoryAssembler:
             self._events -= len(packet.entries.times)
             self._closed[packet.number] = None
         while len(self._closed) > _MOST_CLOSED:
-            self._closed.popitem(last=False)
+            number, _ = self._closed.popitem(last=False)
+            self._forgotten = max(self._forgotten, number)
         self._roots.pop(root.number, None)
         events_lost = self._lost_some(tree, closing)
         told: dict[int, Story] = {}
@@ -392,6 +398,12 @@ def _pass_on(copy: _Packet, packet: _Packet, above: _Packet) -> None:
     packet.copies.remove(copy)
     above.copies.append(copy)
     copy.parent = above
+
+
+def _is_of_an_end(happened: Occurrence) -> bool:
+    """Whether an event tells of a packet's end, and that alone is no story of an older packet."""
+    of_socket = happened.weight is Weight.SOFT and not happened.drops
+    return of_socket or happened.weight is Weight.FINAL
 
 
 def _knows_of_drop(root: _Packet) -> bool:

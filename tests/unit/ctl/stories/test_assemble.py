@@ -14,7 +14,7 @@ from ipttctl.stories import assemble
 from ipttctl.stories.assemble import PATIENCE, SETTLE, StoryAssembler
 from ipttctl.stories.model import EndKind, Story, is_drop
 from ipttctl.stories.plots import Entries
-from ipttproto import EventFlag
+from ipttproto import EventFlag, Kind
 from tests.unit.ctl.stories.packets import (
     FORWARD,
     MS,
@@ -113,6 +113,35 @@ def test_events_after_the_end_begin_no_story() -> None:
     assert story.end.kind is EndKind.DELIVERED
     assert assembler.add(records(packet.events[-1:])) == []
     assert (assembler.late, assembler.open_stories) == (1, 0)
+
+
+@pytest.mark.parametrize("end", ["FREED", "DROPPED", "SOCKET", "LOST"])
+def test_a_late_end_of_a_packet_that_was_forgotten_begins_no_story(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble, "_MOST_CLOSED", 2)
+    assembler = StoryAssembler()
+    for packet in flood(4):
+        assembler.add(records(packet.events))
+    assert len(assembler.due(START + PATIENCE)) == 4
+    late = Traveller(1, START + 2 * PATIENCE)
+    late.add(Kind[f"JOURNEY_{end}"])
+    assert assembler.add(records(late.events)) == []
+    assert (assembler.late, assembler.open_stories) == (1, 0)
+    # a copy of it is a story, of which the original was told
+    copy = Traveller(9, late.time)
+    copy.copied(1)
+    assembler.add(records(copy.events))
+    assert assembler.open_stories == 1
+    copy.sent("eth0")
+    copy.freed()
+    assembler.add(records(copy.events[1:]))
+    assert [story.number for story in assembler.due(copy.time + SETTLE)] == [9]
+    # one that has just come begins with its end if that is read first
+    [new] = flood(1, first=10)
+    stories = assembler.add(records(new.events[-1:]))
+    assert [story.number for story in stories] == [10]
+    assert assembler.late == 1
 
 
 def test_patience_ends() -> None:

@@ -109,6 +109,10 @@ class LocalTeller(LinkEvents):
         """Have the stories of packets that were on their way say that events were lost."""
         self._assembler.lose(gap)
 
+    def suspect(self, gaps: Sequence[Gap]) -> None:
+        """Have the stories of packets that end meanwhile say so, too."""
+        self._assembler.suspect(gaps)
+
     def _take(self, events: JoinedBatches) -> None:
         if self._within is not None:
             events = one_namespace.within(events, self._within)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from ipttctl.cli.output import totals
@@ -143,6 +143,10 @@ class StoryView(LinkEvents):
     def lose(self, gap: Gap) -> None:
         """Have the stories of packets that were on their way say that events were lost."""
         self._assembler.lose(gap)
+
+    def suspect(self, gaps: Sequence[Gap]) -> None:
+        """Have the stories of packets that end meanwhile say so, too."""
+        self._assembler.suspect(gaps)
 
     def _take(self, events: JoinedBatches) -> None:
         if not events or self.full:

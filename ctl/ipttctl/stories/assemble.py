@@ -123,6 +123,7 @@ class StoryAssembler:
         self._plots = Plots()
         self._wholes = Wholes()
         self._gaps = Gaps()
+        self._suspected: tuple[Gap, ...] = ()
         self._packets: dict[int, _Packet] = {}
         self._roots: OrderedDict[int, _Packet] = OrderedDict()
         self._closed: OrderedDict[int, None] = OrderedDict()
@@ -154,6 +155,10 @@ class StoryAssembler:
     def lose(self, gap: Gap) -> None:
         """Take in that events were lost: stories of packets that were on their way say so."""
         self._gaps.add(gap)
+
+    def suspect(self, gaps: Iterable[Gap]) -> None:
+        """Take in when events may have been lost, as far as is known now, and no other gaps."""
+        self._suspected = tuple(gaps)
 
     def due(self, now: int) -> list[Story]:
         """The stories that are to be told at a time (CLOCK_MONOTONIC, ns): settled, or quiet."""
@@ -327,7 +332,7 @@ class StoryAssembler:
     def _lost_some(self, tree: list[_Packet], closing: StoryClosing) -> bool:
         """Whether events were lost on a packet's way, as seen, or shortly before."""
         times = [time for packet in tree for time in packet.entries.times]
-        if not self._gaps or not times:
+        if not (self._gaps or self._suspected) or not times:
             return False
         ended = max(times)
         if closing is not StoryClosing.ENDED:
@@ -335,7 +340,9 @@ class StoryAssembler:
         elif not all(packet.final for packet in tree):
             # more might have been heard of it
             ended += self._settle
-        return self._gaps.within(min(times) - self._settle, ended)
+        began = min(times) - self._settle
+        suspected = any(gap.touches(began, ended) for gap in self._suspected)
+        return suspected or self._gaps.within(began, ended)
 
 
 def _pass_on_headers(packet: _Packet) -> None:

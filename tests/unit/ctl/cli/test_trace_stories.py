@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from ipttctl.cli import run
+from ipttctl.link.streams import EventStream
 from ipttctl.system import netns
-from ipttproto import Command, Hook, Kind, Slot
+from ipttproto import Command, EventBatch, Hook, Kind, Slot
 from tests.unit.ctl.stories.packets import Traveller, flood, to_docker
 from tests.unit.ctl.support import (
     FakeModule,
@@ -25,6 +26,7 @@ from tests.unit.ctl.support import (
     interrupt_when_handled,
     link,
     notification,
+    status,
 )
 
 pytestmark = pytest.mark.usefixtures("left_open", "answering", "programs")
@@ -154,6 +156,28 @@ def test_a_story_without_an_end_is_told_after_some_patience(
     captured = capsys.readouterr()
     assert "still open after it came in by eth0" in captured.out
     assert "1 story told" in captured.err
+
+
+def test_a_story_whose_end_may_have_been_missed_says_so(
+    module: FakeModule, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket had no room, and nothing came since."""
+    packet = Traveller(start=time.monotonic_ns())
+    packet.received("eth0")
+    when_traced(module, message(packet))
+    receive = EventStream._receive
+
+    def overrun(stream: EventStream) -> list[EventBatch]:
+        found = receive(stream)
+        if found:
+            stream.overruns += 1
+            module.handlers[Command.STATS] = lambda *_: [status((9,))]
+        return found
+
+    monkeypatch.setattr(EventStream, "_receive", overrun)
+    assert run(["trace", "--stop-after", "20", "-c", "1", "--patience", "0.3"]) == 0
+    told = capsys.readouterr().out
+    assert "still open after it came in by eth0, events were lost meanwhile" in told
 
 
 def test_what_is_open_at_the_end_is_told_and_counted(

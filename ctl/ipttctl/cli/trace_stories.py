@@ -152,6 +152,8 @@ class StoryView(LinkEvents):
         if not events or self.full:
             return
         self.events += len(events)
+        if not self.told:
+            self._form.begin(min(events.values("time")))
         self._names.learn(events)
         self._tell(self._assembler.add_events(events))
 

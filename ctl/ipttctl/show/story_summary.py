@@ -59,6 +59,10 @@ class StorySummary:
         self.left_out = 0
         """Those of groups for which there was no room."""
 
+    def begin(self, moment: int) -> None:
+        """Take in the time of an event, as ``StoryText.begin`` does."""
+        self._text.begin(moment)
+
     def add(self, stories: Sequence[Story]) -> None:
         """Count stories."""
         for story in stories:

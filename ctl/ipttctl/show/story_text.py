@@ -111,6 +111,13 @@ class StoryText:
         self._sources = sources or StorySources()
         self._blocks = PlotForms(self._block, self._sources)
 
+    def begin(self, moment: int) -> None:
+        """Take in the time of an event (CLOCK_MONOTONIC, ns): relative times begin with the first.
+
+        A story that is told first is not the one that began first.
+        """
+        self._moments.begin(moment)
+
     def lines(self, stories: Sequence[Story]) -> list[Escaped]:
         """The lines for stories, in their order."""
         self._blocks.learn(stories)

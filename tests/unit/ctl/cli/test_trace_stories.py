@@ -144,6 +144,23 @@ def test_packets_of_a_namespace_are_followed_out_of_it(
     assert not any("netns-fd" in asked for asked in module.requested(Command.ATTACH))
 
 
+@pytest.mark.parametrize("summary", [[], ["--summary"]])
+def test_relative_times_begin_with_the_first_event(
+    summary: list[str], module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The packet that comes first is not told first: it takes longer."""
+    slow, fast = to_docker(), delivered(2)
+    slow.time += 5_000_000_000
+    slow.freed()
+    when_traced(module, message(fast), message(slow, sequence=99))
+    assert run(["trace", "-t", "--stop-after", "0.5", *summary]) == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if " > " in line and "." in line]
+    moments = [float(line.split()[0]) for line in heads if line.strip()[0] in "-0123456789"]
+    assert len(moments) == 2
+    assert min(moments) == 0
+    assert max(moments) > 0
+
+
 def test_a_story_without_an_end_is_told_after_some_patience(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,7 +61,7 @@ class LocalTeller(LinkEvents):
         self._close = close
         self._names = names
         self._drops = drops
-        self._assembler = StoryAssembler()
+        self._assembler = StoryAssembler(await_drops=drops)
         self._form = StoryJson(names.sources)
         self._found: list[Story] = []
 
@@ -108,6 +108,10 @@ class LocalTeller(LinkEvents):
     def lose(self, gap: Gap) -> None:
         """Have the stories of packets that were on their way say that events were lost."""
         self._assembler.lose(gap)
+
+    def suspect(self, gaps: Sequence[Gap]) -> None:
+        """Have the stories of packets that end meanwhile say so, too."""
+        self._assembler.suspect(gaps)
 
     def _take(self, events: JoinedBatches) -> None:
         if self._within is not None:

@@ -87,6 +87,9 @@ class _Comments:
         options = StoryOptions(patience=recording.patience / 1_000_000_000)
         play(Excerpt(recording), StoryView(self, options, self, recording.links, None))
 
+    def begin(self, moment: int) -> None:
+        """Do nothing: texts have the times of day."""
+
     def show(self, stories: Sequence[Story]) -> None:
         """Keep the texts of stories."""
         for story in stories:

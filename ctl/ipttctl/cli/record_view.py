@@ -141,6 +141,9 @@ class _StoryFile:
         self._writer = writer
         self._json = StoryJson(sources)
 
+    def begin(self, moment: int) -> None:
+        """Do nothing: stories have the times of day."""
+
     def show(self, stories: Sequence[Story]) -> None:
         """Write stories."""
         for line in self._json.lines(stories):

@@ -40,6 +40,9 @@ class StoryForm(Protocol):
     def timeout(self) -> float | None:
         """Seconds after which ``idle`` has something to do; None for never."""
 
+    def begin(self, moment: int) -> None:
+        """Take in the time of an event (CLOCK_MONOTONIC, ns), while nothing was shown."""
+
     def show(self, stories: Sequence[Story]) -> None:
         """Show stories that were told."""
 
@@ -58,6 +61,11 @@ class EachStory:
     def __init__(self, form: StoryText | StoryJson) -> None:
         """Print stories in a form."""
         self._form = form
+
+    def begin(self, moment: int) -> None:
+        """Count relative times from the earliest event."""
+        if isinstance(self._form, StoryText):
+            self._form.begin(moment)
 
     def show(self, stories: Sequence[Story]) -> None:
         """Print stories."""
@@ -86,6 +94,10 @@ class SummaryText:
         if not self._live or not self._changed:
             return None
         return max(0.0, self._due - time.monotonic())
+
+    def begin(self, moment: int) -> None:
+        """Count relative times from the earliest event."""
+        self._summary.begin(moment)
 
     def show(self, stories: Sequence[Story]) -> None:
         """Count stories."""
@@ -136,6 +148,9 @@ class SummaryJson:
     def __init__(self, summary: StorySummary) -> None:
         """Print a summary."""
         self._summary = summary
+
+    def begin(self, moment: int) -> None:
+        """Do nothing: objects have the times of day."""
 
     def show(self, stories: Sequence[Story]) -> None:
         """Count stories."""

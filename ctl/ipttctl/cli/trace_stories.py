@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from ipttctl.cli.output import totals
@@ -21,7 +21,7 @@ from ipttctl.show.story_totals import StoryTotals, story_totals_line
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.assemble import SETTLE, StoryAssembler
 from ipttctl.stories.gaps import Gap
-from ipttctl.stories.model import Story, is_drop
+from ipttctl.stories.model import Story, has_ended, is_drop
 from ipttproto import JoinedBatches
 
 _TICK: Final = SETTLE / 1_000_000_000
@@ -65,12 +65,12 @@ class StoryView(LinkEvents):
         self._count = count
         self._clear = clear
         self._fits = fits
-        self._assembler = StoryAssembler(patience=options.patience_ns)
+        self._assembler = StoryAssembler(options.patience_ns, await_drops=options.drops)
         self._open = 0
         self.told = 0
         """Stories that were shown."""
         self.passed_over = 0
-        """Stories that were not wanted."""
+        """Stories of packets that ended without a drop, which were not wanted."""
         self.untold = 0
         """Stories of which nobody knows whether they fit, and that were wanted otherwise."""
 
@@ -144,10 +144,16 @@ class StoryView(LinkEvents):
         """Have the stories of packets that were on their way say that events were lost."""
         self._assembler.lose(gap)
 
+    def suspect(self, gaps: Sequence[Gap]) -> None:
+        """Have the stories of packets that end meanwhile say so, too."""
+        self._assembler.suspect(gaps)
+
     def _take(self, events: JoinedBatches) -> None:
         if not events or self.full:
             return
         self.events += len(events)
+        if not self.told:
+            self._form.begin(min(events.values("time")))
         self._names.learn(events)
         self._tell(self._assembler.add_events(events))
 
@@ -157,7 +163,8 @@ class StoryView(LinkEvents):
         for story in stories:
             fits = True if self._fits is None else self._fits(story)
             if self._drops and not is_drop(story):
-                self.passed_over += bool(fits)
+                # those of which that is not known are open, unfinished or lost sight of
+                self.passed_over += bool(fits) and has_ended(story)
             elif self._count is None or self.told + len(wanted) < self._count:
                 self.untold += fits is None
                 if fits:

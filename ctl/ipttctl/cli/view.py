@@ -57,11 +57,17 @@ class LinkEvents(ABC):
         read = list(batches)
         for gap in self._gaps.find(read, time.monotonic_ns()):
             self.lose(gap)
+        self.suspect(self._gaps.suspected())
         self._show(read)
 
     def expect(self, cpus: Iterable[CpuStatus], now: int) -> None:
         """Take in with which numbers the CPUs' events begin, at a time (CLOCK_MONOTONIC, ns)."""
         self._gaps.begin(cpus, now)
+
+    def overrun(self, cpus: Iterable[CpuStatus]) -> None:
+        """Take in how far the CPUs' events have come, of which some were missed before."""
+        self._gaps.overrun(cpus, time.monotonic_ns())
+        self.suspect(self._gaps.suspected())
 
     def miss(self, cpus: Iterable[CpuStatus]) -> None:
         """Take in how far the CPUs' events have come, of which no more are shown."""
@@ -70,6 +76,9 @@ class LinkEvents(ABC):
 
     def lose(self, gap: Gap) -> None:  # noqa: B027 - most show single events
         """Take in that events were lost."""
+
+    def suspect(self, gaps: Sequence[Gap]) -> None:  # noqa: B027 - most show single events
+        """Take in when events may have been lost, which is not known yet, and no other times."""
 
     def _show(self, batches: Sequence[EventBatch]) -> None:
         events = JoinedBatches.of(batches)

@@ -308,6 +308,10 @@ class EventStream(Stream[EventBatch]):
             self._counter.finish(target)
         self.last = target
 
+    def emitted(self) -> Sequence[CpuStatus]:
+        """How far the CPUs' events have come by now, whether they were read or not."""
+        return self._status().cpus
+
     @property
     def losses(self) -> Losses:
         """The losses so far, by cause; exact after ``drain``."""

@@ -61,13 +61,25 @@ class Moments:
     def __init__(self, time_format: TimeFormat) -> None:
         self._format = time_format
         self._first: int | None = None
+        self._begun = False
         self._second = -1
         self._clock = ""
+
+    def begin(self, moment: int) -> None:
+        """Count seconds from the earliest of some moments, or from the first time without any.
+
+        It stays where it is once a time was told.
+        """
+        if not self._begun:
+            self._first = moment if self._first is None else min(self._first, moment)
 
     def texts(self, times: Sequence[int], clock_offsets: Sequence[int]) -> list[str]:
         """Times of CLOCK_MONOTONIC in ns, with the offsets of CLOCK_REALTIME."""
         if self._format is TimeFormat.RELATIVE:
-            first = self._first = times[0] if self._first is None else self._first
+            if times:
+                self.begin(times[0])
+                self._begun = True
+            first = self._first or 0
             return [f"{(moment - first) / _NANO:.6f}" for moment in times]
         texts = []
         precise = self._format is TimeFormat.NANOSECONDS

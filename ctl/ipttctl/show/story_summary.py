@@ -14,13 +14,24 @@ from ipttctl.show.rule import Rule
 from ipttctl.show.story_json import FORMAT, story_object
 from ipttctl.show.story_rules import NOT_READ, rule_ats
 from ipttctl.show.story_text import StoryText
-from ipttctl.show.story_words import StorySources
-from ipttctl.stories.model import Passage, Plot, Story
+from ipttctl.show.story_words import StorySources, came_in
+from ipttctl.stories.model import (
+    PacketChange,
+    PacketField,
+    Passage,
+    Plot,
+    RouteStep,
+    Story,
+    StoryStep,
+    TunnelStep,
+)
 from ipttctl.stories.steps import OF_RULES
 from ipttproto import Kind
 
 MOST_GROUPS: Final = 1 << 12
 """Most groups of equal stories that are told; the others are counted together."""
+
+_MARKS: Final = frozenset({PacketField.MARK, PacketField.CT_MARK})
 
 _Key: TypeAlias = tuple[object, ...]
 
@@ -42,17 +53,22 @@ class StorySummary:
         self._sources = sources or StorySources()
         self._text = StoryText(sources=self._sources, **text_options)
         self._groups: dict[_Key, StoryGroup] = {}
-        self._of_plots: dict[Plot, StoryGroup] = {}
+        self._of_plots: dict[tuple[Plot, _Key], StoryGroup] = {}
         self.count = 0
         """Stories so far."""
         self.left_out = 0
         """Those of groups for which there was no room."""
 
+    def begin(self, moment: int) -> None:
+        """Take in the time of an event, as ``StoryText.begin`` does."""
+        self._text.begin(moment)
+
     def add(self, stories: Sequence[Story]) -> None:
         """Count stories."""
         for story in stories:
             self.count += 1
-            group = self._of_plots.get(story.plot) or self._group(story)
+            protocols = _protocols(story)
+            group = self._of_plots.get((story.plot, protocols)) or self._group(story, protocols)
             if group is None:
                 self.left_out += 1
                 continue
@@ -82,8 +98,8 @@ class StorySummary:
             for group in self.groups()
         ]
 
-    def _group(self, story: Story) -> StoryGroup | None:
-        key = (_key(story.plot), *self._rules(story.plot))
+    def _group(self, story: Story, protocols: _Key) -> StoryGroup | None:
+        key = (protocols, _key(story.plot), *self._rules(story.plot))
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= MOST_GROUPS:
@@ -91,7 +107,7 @@ class StorySummary:
             group = self._groups[key] = StoryGroup(story)
         if len(self._of_plots) > 4 * MOST_GROUPS:
             self._of_plots.clear()
-        self._of_plots[story.plot] = group
+        self._of_plots[story.plot, protocols] = group
         return group
 
     def _rules(self, plot: Plot) -> _Key:
@@ -113,17 +129,50 @@ class StorySummary:
 
 def _key(plot: Plot) -> _Key:
     """All that a group has in common: hooks, rules, functions, devices, and the end."""
-    steps: list[object] = []
-    for step in plot.steps:
-        if isinstance(step, Passage):
-            hook = plot.record(step.first)
-            steps.append((hook.netns_cookie, hook.pf, hook.hook))
+    came_by = plot.record(0).in_name if came_in(plot) else None
+    steps = [_step(plot, step) for step in plot.steps]
     events = [_part(one.record) for one in plot.occurrences]
     shown = tuple(
         _key(branch) for place, branch in enumerate(plot.branches) if place not in plot.folded
     )
-    end = plot.end.kind, plot.end.blame, plot.end.events_lost
-    return tuple(steps), tuple(filter(None, events)), end, shown
+    blame = None if plot.end.blame is None else _part(plot.record(plot.end.blame))
+    end = plot.end.kind, blame, plot.end.events_lost
+    return came_by, tuple(filter(None, steps)), tuple(filter(None, events)), end, shown
+
+
+def _step(plot: Plot, step: StoryStep) -> _Key | None:
+    """The part of a step that equal stories share, but for what its events tell."""
+    match step:
+        case Passage():
+            hook = plot.record(step.first)
+            changed = [_marked(step.arrived)]
+            for call in step.calls:
+                rules = (rule for one in call.consulted for rule in one.rules)
+                changed += [_marked(rule.changes) for rule in rules]
+                changed.append(_marked(call.changes))
+            return hook.netns_cookie, hook.pf, hook.hook, *changed
+        case RouteStep():
+            device = plot.record(step.at).out_name if step.forwarded or step.rerouted else None
+            return RouteStep, device, step.rerouted
+        case TunnelStep():
+            return TunnelStep, step.removed
+        case _:
+            return None
+
+
+def _marked(changes: Sequence[PacketChange]) -> _Key:
+    """The marks that were changed. Their values may be another for each packet."""
+    return tuple(one.field for one in changes if one.field in _MARKS and not one.initial)
+
+
+def _protocols(story: Story) -> _Key:
+    """The protocols of a packet: several if tunnels are on its way."""
+    headers = story.headers
+    if headers.count(headers[0]) != len(headers):
+        headers = tuple(dict.fromkeys(headers))
+    else:
+        headers = headers[:1]
+    return tuple(dict.fromkeys((one.ethertype, one.protocol) for one in headers))
 
 
 def _part(record: EventRecord) -> _Key | None:
@@ -135,7 +184,7 @@ def _part(record: EventRecord) -> _Key | None:
         return *where, record.family, record.table_handle, record.table, *rule, record.verdict
     if kind in {Kind.SPINE_FUNCTION, Kind.SPINE_EXIT, Kind.EXIT, Kind.CHAIN_EXIT}:
         names = record.table, record.chain
-        return *where, *names, record.verdict, record.verdict_data, record.mark
+        return *where, *names, record.verdict, record.verdict_data
     if kind in {Kind.KNOWN, Kind.CHAIN_KNOWN}:
         return *where, record.table, record.chain
     if kind in {Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED}:

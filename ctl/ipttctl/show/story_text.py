@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -83,12 +83,23 @@ class _Line:
 
 
 @dataclass(slots=True)
+class _FixedLine:
+    """A line of which nothing differs between packets.
+
+    ``broken`` are its pieces, painted, by what stands before them: copies are further to the right.
+    """
+
+    line: _Line
+    text: str
+    broken: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Block:
     """The lines of a plot, and the width of their labels."""
 
     column: int
-    lines: list[_Line | list[str]]
-    """A line of which nothing differs is broken and painted already."""
+    lines: list[_Line | _FixedLine]
 
 
 class StoryText:
@@ -111,6 +122,13 @@ class StoryText:
         self._sources = sources or StorySources()
         self._blocks = PlotForms(self._block, self._sources)
 
+    def begin(self, moment: int) -> None:
+        """Take in the time of an event (CLOCK_MONOTONIC, ns): relative times begin with the first.
+
+        A story that is told first is not the one that began first.
+        """
+        self._moments.begin(moment)
+
     def lines(self, stories: Sequence[Story]) -> list[Escaped]:
         """The lines for stories, in their order."""
         self._blocks.learn(stories)
@@ -130,20 +148,18 @@ class StoryText:
         """The lines of a plot that is new, or whose rules or peers are known otherwise by now."""
         lines = _PlotText(plot, rules, peers, self._sources, verbose=self._verbose).lines()
         column = _column(lines)
-        return _Block(column, [self._fixed(line, column) for line in lines])
-
-    def _fixed(self, line: _Line, column: int) -> _Line | list[str]:
-        """The text of a line that is the same for all packets."""
-        if line.branch is not None or any(not isinstance(part, str) for part in line.parts):
-            return line
-        return self._broken(line, "".join(map(str, line.parts)), column, "")
+        return _Block(column, list(map(_fixed, lines)))
 
     def _add(self, found: list[str], story: Story, moment: str, indent: str) -> None:
         """Add the lines of a story, or of a branch."""
         block = self._blocks[story.plot]
         for line in block.lines:
-            if isinstance(line, list):
-                found += [f"{indent}{text}" for text in line] if indent else line
+            if isinstance(line, _FixedLine):
+                pieces = line.broken.get(indent)
+                if pieces is None:
+                    pieces = self._broken(line.line, line.text, block.column, indent)
+                    line.broken[indent] = pieces
+                found += pieces
             elif line.branch is not None:
                 self._add(found, story.branches[line.branch], "copy", indent + 2 * _INDENT)
             else:
@@ -156,8 +172,9 @@ class StoryText:
 
     def _broken(self, line: _Line, text: str, column: int, indent: str) -> list[str]:
         """A line in pieces that fit, if there are words that allow it."""
-        label, paint, behind = line.label, line.paint, len(indent)
-        if label is _HEADING:
+        # what is escaped is longer
+        label, text, behind = escape(line.label), escape(text), len(indent)
+        if line.label is _HEADING:
             first, rest = "", 2 * _INDENT
         elif label:
             first = f"{_INDENT}{label:<{column}}  "
@@ -169,15 +186,12 @@ class StoryText:
             first, rest = _INDENT, 2 * _INDENT
         whole = f"{first}{text}".rstrip()
         if not (self._colour or indent) and len(whole) <= self._width:
-            return [escape(whole)]
+            return [whole]
         lines: list[str] = [whole]
         if len(whole) + behind > self._width:
             lines = list(_wrapped(first, text, rest, self._width - behind))
-        painted = self._colour and paint
-        return [
-            f"{indent}{paint}{escape(piece)}{PLAIN}" if painted else f"{indent}{escape(piece)}"
-            for piece in lines
-        ]
+        paint, plain = (line.paint, PLAIN) if self._colour and line.paint else ("", "")
+        return [f"{indent}{paint}{piece}{plain}" for piece in lines]
 
 
 _HEADING: Final = "heading"
@@ -192,11 +206,23 @@ def _column(lines: Iterable[_Line]) -> int:
     return max([_LABEL, *(length for length in labels if length <= _WIDEST)])
 
 
+def _fixed(line: _Line) -> _Line | _FixedLine:
+    """A line with its text, if that is the same for all packets."""
+    if line.branch is not None or any(not isinstance(part, str) for part in line.parts):
+        return line
+    return _FixedLine(line, "".join(map(str, line.parts)))
+
+
 def _wrapped(first: str, text: str, rest: str, width: int) -> Iterator[str]:
+    """Pieces of a text, which stands behind ``first`` or, if its first word does not fit, below."""
     line, begun = first, False
+    fits = len(first) + len(_SPACE.split(text, 1)[0]) <= width
+    if not fits and first.strip() and len(rest) < len(first):
+        yield first.rstrip()
+        line = rest
     for one in _SPACE.split(text):
         if begun and len(line) + 1 + len(one) > width:
-            yield line
+            yield line.rstrip()
             line = f"{rest}{one}"
         else:
             line = f"{line} {one}" if begun else f"{line}{one}"

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 class StoryTotals:
     """Numbers of stories and of what is not in them.
 
-    ``told`` were shown. ``passed_over`` were not wanted: their packets were not dropped. ``open``
-    had not ended when the stream did. ``unfinished`` were told early for lack of room. ``late`` are
-    events whose story was told before. ``unfollowed`` are packets for which the module had no room,
-    ``lost_sight`` those that came by nowhere for a long time.
+    ``told`` were shown. ``passed_over`` were not wanted: their packets ended without a drop.
+    ``open`` had not ended when the stream did. ``unfinished`` were closed early for lack of room,
+    and told unless only drops were wanted. ``late`` are events whose story was told before.
+    ``unfollowed`` are packets for which the module had no room, ``lost_sight`` those that came by
+    nowhere for a long time.
     """
 
     told: int = 0

@@ -25,6 +25,8 @@ def told_way(story: Mapping[str, Any]) -> Iterator[object]:
         KeyError, TypeError, AttributeError: it is none.
     """
     yield story["netns"], story["in_device"]
+    headers = story.get("headers") or {}
+    yield headers.get("ethertype"), headers.get("protocol")
     for step in story["steps"]:
         kind = step["step"]
         if kind == "branch":

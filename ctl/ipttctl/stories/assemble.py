@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ipttctl.events.records import EventRecord
+from ipttctl.stories.copies import is_drop_of_clone
 from ipttctl.stories.gaps import Gap, Gaps
 from ipttctl.stories.model import Story
-from ipttctl.stories.occurrences import Arrival, Occurrences, Weight
+from ipttctl.stories.occurrences import Arrival, Occurrence, Occurrences, Weight
 from ipttctl.stories.plots import Entries, Plots, StoryClosing
 from ipttctl.stories.wholes import Wholes
 from ipttproto import JoinedBatches
@@ -102,9 +103,19 @@ class StoryAssembler:
     """
 
     def __init__(
-        self, patience: int = PATIENCE, settle: int = SETTLE, most_open: int = MOST_OPEN
+        self,
+        patience: int = PATIENCE,
+        settle: int = SETTLE,
+        most_open: int = MOST_OPEN,
+        *,
+        await_drops: bool = False,
     ) -> None:
-        """Begin with no story; times are in ns, ``most_open`` is a number of packets."""
+        """Begin with no story; times are in ns, ``most_open`` is a number of packets.
+
+        ``await_drops``: only drops matter, so that a story without one stays open however long
+        nothing is heard of it, until its packet has ended.
+        """
+        self._await_drops = await_drops
         self._patience = patience
         self._settle = settle
         self._most_open = most_open
@@ -112,12 +123,15 @@ class StoryAssembler:
         self._plots = Plots()
         self._wholes = Wholes()
         self._gaps = Gaps()
+        self._suspected: tuple[Gap, ...] = ()
         self._packets: dict[int, _Packet] = {}
         self._roots: OrderedDict[int, _Packet] = OrderedDict()
         self._closed: OrderedDict[int, None] = OrderedDict()
-        #: (time, packet) to look at, each packet at most once in either
-        self._settling: deque[tuple[int, _Packet]] = deque()
-        self._waiting: deque[tuple[int, _Packet]] = deque()
+        #: the largest number of a told story that is not remembered any more: numbers grow
+        self._forgotten = 0
+        #: the times at which packets are to be looked at; those of told packets are in neither
+        self._settling: OrderedDict[int, int] = OrderedDict()
+        self._waiting: OrderedDict[int, int] = OrderedDict()
         self._events = 0
         self._clock = 0
         self.unfinished = 0
@@ -142,6 +156,10 @@ class StoryAssembler:
         """Take in that events were lost: stories of packets that were on their way say so."""
         self._gaps.add(gap)
 
+    def suspect(self, gaps: Iterable[Gap]) -> None:
+        """Take in when events may have been lost, as far as is known now, and no other gaps."""
+        self._suspected = tuple(gaps)
+
     def due(self, now: int) -> list[Story]:
         """The stories that are to be told at a time (CLOCK_MONOTONIC, ns): settled, or quiet."""
         self._clock = max(self._clock, now)
@@ -154,8 +172,6 @@ class StoryAssembler:
             root = next(iter(self._roots.values()))
             ended = _whole(root)
             stories += self._tell(root, StoryClosing.ENDED if ended else StoryClosing.FLUSHED)
-        self._settling.clear()
-        self._waiting.clear()
         return stories
 
     # --- taking in --------------------------------------------------------------------------------
@@ -167,7 +183,9 @@ class StoryAssembler:
         for number, offset, time, happened, headers, connection, named in arrivals:
             packet = packets.get(number)
             if packet is None:
-                if number in self._closed:
+                if number in self._closed or (
+                    number <= self._forgotten and _is_of_an_end(happened)
+                ):
                     self.late += 1
                     continue
                 if len(packets) >= self._most_open:
@@ -197,7 +215,7 @@ class StoryAssembler:
             packet.final |= weight is Weight.FINAL
             if not packet.weighty:
                 packet.weighty = True
-                self._settling.append((time + self._settle, packet))
+                self._settling[number] = time + self._settle
         self._clock = clock
         while self._events > _MOST_EVENTS:
             stories += self._make_room()
@@ -205,7 +223,7 @@ class StoryAssembler:
 
     def _begin(self, number: int, clock_offset: int, time: int) -> _Packet:
         packet = self._packets[number] = self._roots[number] = _Packet(number, clock_offset)
-        self._waiting.append((time + self._patience, packet))
+        self._waiting[number] = time + self._patience
         return packet
 
     def _join(self, copy: _Packet, number: int, time: int) -> None:
@@ -213,7 +231,8 @@ class StoryAssembler:
         copy.copy_of = number
         original = self._packets.get(number)
         if original is None:
-            if number in self._closed or copy.parent is not None:
+            was_told = number in self._closed or number <= self._forgotten
+            if was_told or copy.parent is not None:
                 return
             # its own events may still come
             original = self._begin(number, copy.clock_offset, time)
@@ -234,44 +253,53 @@ class StoryAssembler:
     def _told_now(self) -> list[Story]:
         stories: list[Story] = []
         clock, settling, waiting = self._clock, self._settling, self._waiting
-        # not longer than they are now: what is not due is put back
-        for _ in range(len(settling)):
-            if settling[0][0] > clock:
-                break
-            _, packet = settling.popleft()
-            if self._packets.get(packet.number) is not packet:
-                continue
+        for packet in self._due(settling):
             root = packet.root()
             if not _whole(root):
                 packet.weighty = packet.has_ended()
                 continue
             settled = root.last() + self._settle
             if settled > clock:
-                settling.append((settled, packet))
+                settling[packet.number] = settled
             else:
                 stories += self._tell(root, StoryClosing.ENDED)
-        for _ in range(len(waiting)):
-            if waiting[0][0] > clock:
-                break
-            _, packet = waiting.popleft()
-            if self._roots.get(packet.number) is not packet:
+        for packet in self._due(waiting):
+            if packet.parent is not None:
+                # its original is looked at
                 continue
             quiet = packet.last() + self._patience
+            if quiet <= clock and self._await_drops and not _knows_of_drop(packet):
+                quiet = clock + self._patience
             if quiet > clock:
-                waiting.append((quiet, packet))
+                waiting[packet.number] = quiet
             else:
                 stories += self._tell(packet, StoryClosing.QUIET)
         return stories
+
+    def _due(self, looks: OrderedDict[int, int]) -> Iterator[_Packet]:
+        """The packets that are to be looked at now, which are taken out of what is to come."""
+        # not more than there are now: what is not due is put back
+        for _ in range(len(looks)):
+            if not looks:
+                break
+            number, time = next(iter(looks.items()))
+            if time > self._clock:
+                break
+            del looks[number]
+            yield self._packets[number]
 
     def _tell(self, root: _Packet, closing: StoryClosing) -> list[Story]:
         """Tell a story, with its branches, and forget its packets."""
         tree = root.tree()
         for packet in tree:
             del self._packets[packet.number]
+            self._settling.pop(packet.number, None)
+            self._waiting.pop(packet.number, None)
             self._events -= len(packet.entries.times)
             self._closed[packet.number] = None
         while len(self._closed) > _MOST_CLOSED:
-            self._closed.popitem(last=False)
+            number, _ = self._closed.popitem(last=False)
+            self._forgotten = max(self._forgotten, number)
         self._roots.pop(root.number, None)
         events_lost = self._lost_some(tree, closing)
         told: dict[int, Story] = {}
@@ -304,7 +332,7 @@ class StoryAssembler:
     def _lost_some(self, tree: list[_Packet], closing: StoryClosing) -> bool:
         """Whether events were lost on a packet's way, as seen, or shortly before."""
         times = [time for packet in tree for time in packet.entries.times]
-        if not self._gaps or not times:
+        if not (self._gaps or self._suspected) or not times:
             return False
         ended = max(times)
         if closing is not StoryClosing.ENDED:
@@ -312,7 +340,9 @@ class StoryAssembler:
         elif not all(packet.final for packet in tree):
             # more might have been heard of it
             ended += self._settle
-        return self._gaps.within(min(times) - self._settle, ended)
+        began = min(times) - self._settle
+        suspected = any(gap.touches(began, ended) for gap in self._suspected)
+        return suspected or self._gaps.within(began, ended)
 
 
 def _pass_on_headers(packet: _Packet) -> None:
@@ -375,6 +405,22 @@ def _pass_on(copy: _Packet, packet: _Packet, above: _Packet) -> None:
     packet.copies.remove(copy)
     above.copies.append(copy)
     copy.parent = above
+
+
+def _is_of_an_end(happened: Occurrence) -> bool:
+    """Whether an event tells of a packet's end, and that alone is no story of an older packet."""
+    of_socket = happened.weight is Weight.SOFT and not happened.drops
+    return of_socket or happened.weight is Weight.FINAL
+
+
+def _knows_of_drop(root: _Packet) -> bool:
+    """Whether a packet or a copy of it seems to be dropped, while others have not ended."""
+    return any(
+        one.drops and not is_drop_of_clone(one.record)
+        for packet in root.tree()
+        if packet.weighty
+        for one in packet.entries.happened
+    )
 
 
 def _whole(root: _Packet) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 from ipttctl.events.records import EventRecord
 from ipttctl.stories.handed import OF_SPINE, is_stolen
 from ipttctl.stories.model import EndKind, StoryEnd
-from ipttctl.stories.occurrences import Weight, freed
+from ipttctl.stories.occurrences import Weight, freed, function_of
 from ipttctl.stories.steps import OF_HOOKS, hook_place
 from ipttproto import EventFlag, Kind, Verdict
 
@@ -94,7 +94,7 @@ def _goes_with_another(dropped: EventRecord, *, is_part: bool) -> bool:
     Parts that were merged without copying hang on the whole, whatever becomes of it. On Linux 6.1
     the function is another one, which drops for other reasons too.
     """
-    function = dropped.chain.rstrip(b"\0").partition(b".")[0]
+    function = function_of(dropped)
     if function == b"kfree_skb_list_reason":
         return is_part and dropped.verdict_data <= _UNSPECIFIED
     return function == b"skb_release_data"

@@ -19,6 +19,10 @@ class Gap(NamedTuple):
     since: int
     until: int
 
+    def touches(self, began: int, ended: int) -> bool:
+        """Whether some of it is between two times."""
+        return self.since <= ended and self.until >= began
+
 
 class Numbered(Protocol):
     """How far a CPU's events have come: ``ipttctl.link.model.CpuStatus``."""
@@ -51,6 +55,8 @@ class GapFinder:
 
     def __init__(self) -> None:
         self._cpus: dict[int, _Progress] = {}
+        #: the numbers at which CPUs were when some events had been missed, and when that was
+        self._awaited: dict[int, tuple[int, int]] = {}
 
     def begin(self, cpus: Iterable[Numbered], now: int) -> None:
         """Take in how far the CPUs were at the stream's beginning, at a time."""
@@ -78,6 +84,22 @@ class GapFinder:
             if behind:
                 yield Gap(ended, max(now, ended))
             self._cpus[batch.cpu] = _Progress(end, ended, lost, behind)
+
+    def overrun(self, cpus: Iterable[Numbered], now: int) -> None:
+        """Take in how far the CPUs were at a time until which the observer missed some events.
+
+        Only the next batch of a CPU tells whether they were its own, and that may be long to come.
+        """
+        self._awaited = {cpu.cpu: (cpu.sequence, now) for cpu in cpus}
+
+    def suspected(self) -> list[Gap]:
+        """The gaps that there may be, of CPUs of whose events some have not been read."""
+        self._awaited = {
+            cpu: (number, now)
+            for cpu, (number, now) in self._awaited.items()
+            if cpu in self._cpus and self._cpus[cpu].number < number
+        }
+        return [Gap(self._cpus[cpu].time, now) for cpu, (_, now) in self._awaited.items()]
 
     def finish(self, cpus: Iterable[Numbered], now: int) -> Iterator[Gap]:
         """The gaps behind the last batches, of a stream that has ended at a time."""
@@ -115,6 +137,6 @@ class Gaps:
         for gap, latest in reversed(self._gaps):
             if latest < began:
                 return False
-            if gap.since <= ended and gap.until >= began:
+            if gap.touches(began, ended):
                 return True
         return False

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from ipttctl.events.records import EventRecord
 from ipttctl.stories.occurrences import Headers, Named, Occurrence, whole_record
+from ipttproto import Kind
 
 
 class PacketField(enum.StrEnum):
@@ -220,7 +221,7 @@ class Plot:
     branches: tuple[Plot, ...] = ()
     cookies: tuple[int, ...] = ()
     folded: frozenset[int] = field(default_factory=frozenset)
-    """Branches that met no hook, socket or device: clones for taps."""
+    """Branches that nobody cares about: clones for taps, which met no hook, socket or device."""
     handed_on: frozenset[int] = field(default_factory=frozenset)
     """Events of functions that took the packet and handed it on, to another hook or a device.
 
@@ -300,11 +301,19 @@ class Story:
         return self.connections[at] if self.connections else 0
 
     def shown_branches(self) -> tuple[Story, ...]:
-        """The branches that met a hook, a socket or a device."""
+        """The branches that met a hook, a socket or a device, or were dropped before."""
         folded = self.plot.folded
         return tuple(one for place, one in enumerate(self.branches) if place not in folded)
 
 
+def has_ended(story: Story) -> bool:
+    """Whether it is known what became of a packet, and of each copy or part that is told."""
+    end = story.end
+    unknown = end.kind in {EndKind.OPEN, EndKind.UNFINISHED, EndKind.QUEUED, EndKind.LOST}
+    kept = end.kind is EndKind.KEPT and story.record(end.at).kind != Kind.JOURNEY_FREED
+    return not unknown and not kept and all(map(has_ended, story.shown_branches()))
+
+
 def is_drop(story: Story) -> bool:
-    """Whether the packet was dropped, or a copy or part of it that met a hook, socket or device."""
+    """Whether the packet was dropped, or a copy or part of it that is told."""
     return story.end.kind.is_drop or any(map(is_drop, story.shown_branches()))

@@ -66,11 +66,15 @@ class Occurrence:
     have the same object.
     """
 
-    __slots__ = ("cut", "record", "shows_packet", "weight")
+    __slots__ = ("cut", "drops", "record", "shows_packet", "weight")
 
     def __init__(self, record: EventRecord) -> None:
         self.record = record
         self.weight = _weight(record)
+        self.drops = record.kind == Kind.JOURNEY_DROPPED or (
+            self.weight is Weight.SOFT and record.kind != Kind.JOURNEY_SOCKET
+        )
+        """Whether it tells that the packet is dropped."""
         self.cut = int(record.flags & (EventFlag.FRAGMENT | EventFlag.TRUNCATED))
         """The flags that say that there is no transport header, as a number."""
         self.shows_packet = record.kind not in _OF_JOURNEY or bool(record.pf)
@@ -222,6 +226,11 @@ def whole_record(number: int, clock_offset: int, entry: Entry) -> EventRecord:
 def freed(record: EventRecord) -> bool:
     """Whether a function dropped the packet itself: STOLEN, with an errno (NF_DROP_REASON)."""
     return record.verdict == Verdict.STOLEN and record.verdict_data != 0
+
+
+def function_of(dropped: EventRecord) -> bytes:
+    """The function that dropped a packet, without what a compiler added to its name."""
+    return dropped.chain.rstrip(b"\0").partition(b".")[0]
 
 
 def _weight(record: EventRecord) -> Weight:

@@ -9,19 +9,16 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
-from ipttctl.events.records import EventRecord
+from ipttctl.stories.copies import ended_in_copies, is_nothing
 from ipttctl.stories.ends import end_of
 from ipttctl.stories.handed import handed_on
-from ipttctl.stories.model import BranchStep, EndKind, Plot, Story, StoryEnd
+from ipttctl.stories.model import EndKind, Plot, Story
 from ipttctl.stories.occurrences import Headers, Named, Occurrence
 from ipttctl.stories.steps import Difference, steps_of
 
 _MOST_PLOTS: Final = 1 << 14
 """Most plots that are kept for the next packets."""
 
-
-_ICMP: Final = frozenset({b"icmp_rcv", b"icmpv6_rcv", b"ping_rcv"})
-"""Functions that look for a socket for an ICMP message."""
 
 _NONE: Final[dict[int, Named]] = {}
 
@@ -148,31 +145,13 @@ def _plot(
         handed,
         unfinished=closing.value if closing in {StoryClosing.CROWDED, StoryClosing.FLUSHED} else "",
     )
-    if _copies_were_wanted(end, records, branches):
+    if ended_in_copies(end, records, branches, begins):
         end = replace(end, kind=EndKind.CONSUMED)
     if events_lost:
         end = replace(end, events_lost=True)
     cookies = tuple(dict.fromkeys(one.netns_cookie for one in records if one.netns_cookie))
-    folded = frozenset(place for place, one in enumerate(branches) if _is_nothing(one))
+    folded = frozenset(place for place, one in enumerate(branches) if is_nothing(one))
     return Plot(happened, steps, end, branches, cookies, folded, handed)
-
-
-def _copies_were_wanted(
-    end: StoryEnd, records: Sequence[EventRecord], branches: Sequence[Plot]
-) -> bool:
-    """Whether sockets got copies of an ICMP message, which the kernel itself had no use for.
-
-    Raw sockets get copies (raw_local_deliver()) before ICMP looks for a socket of its own.
-    """
-    if end.kind is not EndKind.KERNEL or records[end.at].chain.rstrip(b"\0") not in _ICMP:
-        return False
-    return any(branch.end.kind is EndKind.DELIVERED for branch in branches)
-
-
-def _is_nothing(plot: Plot) -> bool:
-    """Whether a branch met no hook, socket or device, nor did its own branches."""
-    met = any(not isinstance(step, BranchStep) for step in plot.steps)
-    return not met and len(plot.folded) == len(plot.branches)
 
 
 def _followed(

@@ -349,9 +349,12 @@ class _Teller:
         if not inward or ip_version(record.pf) is None or record.physin_ifindex:
             return
         device = record.netns_cookie, record.in_name
-        if record.in_name and self._in not in {None, device}:
+        if not record.in_name or self._in == device:
+            return
+        # at the first hook of all the packet came in by a device before anything was heard of it
+        if self._in is not None:
             self._steps.append(DeviceStep(at, sent=False, crossed=self._crossed(record)))
-            self._in = device
+        self._in = device
 
     def _in_passage(
         self, at: int, record: EventRecord, passage: _OpenPassage

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from ipttctl.cli import run
+from ipttctl.link.streams import EventStream
 from ipttctl.system import netns
-from ipttproto import Command, Hook, Kind, Slot
+from ipttproto import Command, EventBatch, Hook, Kind, Slot
 from tests.unit.ctl.stories.packets import Traveller, flood, to_docker
 from tests.unit.ctl.support import (
     FakeModule,
@@ -25,6 +26,7 @@ from tests.unit.ctl.support import (
     interrupt_when_handled,
     link,
     notification,
+    status,
 )
 
 pytestmark = pytest.mark.usefixtures("left_open", "answering", "programs")
@@ -142,6 +144,23 @@ def test_packets_of_a_namespace_are_followed_out_of_it(
     assert not any("netns-fd" in asked for asked in module.requested(Command.ATTACH))
 
 
+@pytest.mark.parametrize("summary", [[], ["--summary"]])
+def test_relative_times_begin_with_the_first_event(
+    summary: list[str], module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The packet that comes first is not told first: it takes longer."""
+    slow, fast = to_docker(), delivered(2)
+    slow.time += 5_000_000_000
+    slow.freed()
+    when_traced(module, message(fast), message(slow, sequence=99))
+    assert run(["trace", "-t", "--stop-after", "0.5", *summary]) == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if " > " in line and "." in line]
+    moments = [float(line.split()[0]) for line in heads if line.strip()[0] in "-0123456789"]
+    assert len(moments) == 2
+    assert min(moments) == 0
+    assert max(moments) > 0
+
+
 def test_a_story_without_an_end_is_told_after_some_patience(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +173,28 @@ def test_a_story_without_an_end_is_told_after_some_patience(
     captured = capsys.readouterr()
     assert "still open after it came in by eth0" in captured.out
     assert "1 story told" in captured.err
+
+
+def test_a_story_whose_end_may_have_been_missed_says_so(
+    module: FakeModule, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket had no room, and nothing came since."""
+    packet = Traveller(start=time.monotonic_ns())
+    packet.received("eth0")
+    when_traced(module, message(packet))
+    receive = EventStream._receive
+
+    def overrun(stream: EventStream) -> list[EventBatch]:
+        found = receive(stream)
+        if found:
+            stream.overruns += 1
+            module.handlers[Command.STATS] = lambda *_: [status((9,))]
+        return found
+
+    monkeypatch.setattr(EventStream, "_receive", overrun)
+    assert run(["trace", "--stop-after", "20", "-c", "1", "--patience", "0.3"]) == 0
+    told = capsys.readouterr().out
+    assert "still open after it came in by eth0, events were lost meanwhile" in told
 
 
 def test_what_is_open_at_the_end_is_told_and_counted(
@@ -178,6 +219,23 @@ def test_drops_alone(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> 
     assert captured.out.count("dropped by") == 1
     assert "delivered" not in captured.out
     assert "1 story told, 2 without a drop" in captured.err.splitlines()
+
+
+def test_a_drop_that_comes_late_is_told(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As that of a packet that waited for its neighbour, whatever the patience is."""
+    late = Traveller(start=time.monotonic_ns() - 9 * 10**9)
+    late.sent("eth0")
+    end = Traveller(start=time.monotonic_ns())
+    end.dropped(7, "neigh_invalidate")
+    open_yet = Traveller(2, late.time)
+    open_yet.sent("eth0")
+    when_traced(module, message(late, open_yet, delivered(3)), message(end, sequence=99))
+    assert run(["trace", "--drops", "--patience", "0.01", "--stop-after", "0.3"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("dropped: ") == 1
+    assert "1 story told, 1 without a drop, 1 still open" in captured.err.splitlines()
 
 
 @pytest.mark.parametrize("drops", [[], ["--drops"]])

@@ -3,12 +3,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ipttctl.show import story_summary
 from ipttctl.show.story_summary import StorySummary
 from ipttproto import Kind
-from tests.unit.ctl.stories.packets import Traveller, flood, ip4, to_docker, told
+from tests.unit.ctl.stories.packets import (
+    FORWARD,
+    PREROUTING,
+    Traveller,
+    flood,
+    ip4,
+    to_docker,
+    told,
+)
 
 
 def dropped_elsewhere(number: int) -> Traveller:
@@ -56,6 +66,46 @@ def test_packets_of_other_ttl_are_equal() -> None:
     summary = StorySummary()
     summary.add([first, second])
     assert [group.count for group in summary.groups()] == [2]
+
+
+def forwarded(
+    number: int, *, came_by: str = "eth0", routed: str = "eth1", **members: Any
+) -> Traveller:
+    """A packet that comes in by a device, is routed to another and dropped there."""
+    packet = Traveller(number, pf=2, hook=PREROUTING, in_name=came_by.encode(), **members)
+    packet.function("f", 1)
+    packet.leave()
+    packet.now(hook=FORWARD, out_name=routed.encode())
+    packet.function("g", 1)
+    packet.leave()
+    packet.dropped(3, "neigh_invalidate")
+    return packet
+
+
+@pytest.mark.parametrize(
+    "other", [{"came_by": "eth9"}, {"routed": "eth9"}, {"protocol": 17}, {"ethertype": 0x86DD}]
+)
+def test_devices_and_protocols_do(other: dict[str, Any]) -> None:
+    summary = StorySummary()
+    summary.add(told(forwarded(1), forwarded(2, **other), forwarded(3)))
+    assert [group.count for group in summary.groups()] == [2, 1]
+
+
+def marked(number: int, *marks: int) -> Traveller:
+    """A packet with marks, one after each function of a hook."""
+    packet = Traveller(number, pf=2, hook=1, in_name=b"eth0")
+    for place, mark in enumerate(marks, 1):
+        packet.function("f", place, mark=mark)
+    packet.leave(mark=marks[-1])
+    packet.freed()
+    return packet
+
+
+def test_of_marks_it_matters_where_they_were_changed() -> None:
+    summary = StorySummary()
+    ways = [(0, 7), (0, 8), (4, 9), (0, 0), (5, 5)]
+    summary.add(told(*(marked(number, *marks) for number, marks in enumerate(ways, 1))))
+    assert [group.count for group in summary.groups()] == [3, 2]
 
 
 def test_objects() -> None:

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
@@ -123,6 +127,51 @@ def test_lines_fit() -> None:
         lines = show(one_story(to_docker()), width=width)
         assert max(map(len, lines)) <= width
         assert "".join("".join(lines).split()).count("172.17.0.2:80") == 2
+
+
+def copied(random: Random, numbers: Iterator[int], depth: int) -> list[Traveller]:
+    """A packet that went some way, with copies of copies of it."""
+    packet = Traveller(next(numbers), pf=2, hook=PREROUTING, in_name=b"eth0")
+    made = [packet]
+    for place in range(random.randrange(1, 6)):
+        packet.now(hook=random.choice((PREROUTING, INPUT, FORWARD)))
+        packet.nft(Kind.CHAIN_RULE, "input", random.randrange(2, 6), mark=random.randrange(3))
+        packet.nft(Kind.CHAIN_EXIT, "input")
+        packet.function("nft_do_chain_inet", place, "nf_tables", tos=4 * random.randrange(3))
+        if depth and random.random() < 0.7:
+            copies = copied(random, numbers, depth - 1)
+            copies[0].events.insert(0, {**copies[0].events[0], "time": packet.time})
+            copies[0].events[0] |= {"kind": Kind.JOURNEY_COPY, "rule_handle": packet.number}
+            made += copies
+        if random.random() < 0.5:
+            packet.sent("a-long-device")
+            packet.received("another-one")
+    packet.time += 1000 * random.randrange(10)
+    random.choice((packet.freed, partial(packet.dropped, 9, "a_function_of_the_kernel")))()
+    return made
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_lines_of_copies_fit(seed: int, colour: bool) -> None:
+    """Rules, names and addresses have short words here, so that each line can be broken."""
+    stories = told(*copied(Random(seed), itertools.count(1), 3))
+    lines = [
+        re.sub("\033\\[[0-9]*m", "", line)
+        for verbose in (False, True)
+        for line in show(*stories, width=80, colour=colour, verbose=verbose)
+    ]
+    assert [line for line in lines if len(line) > 80] == []
+
+
+def test_a_rule_that_fits_nowhere_begins_below_its_label() -> None:
+    packet = at_input((2, Verdict.CONTINUE), (2, Verdict.DROP))
+    long = Rule("x" * 70, owner="o")
+    lines = show(
+        one_story(packet), width=80, sources=StorySources(rules=lambda some: [long] * len(some))
+    )
+    at = lines.index("  nft inet fw input 2")
+    assert lines[at + 1] == 6 * " " + 70 * "x"
 
 
 def test_verbose_unfolds() -> None:

@@ -164,7 +164,7 @@ def records(events: Sequence[dict[str, Any]]) -> list[EventRecord]:
     return [decode_event(read, place) for place in range(len(read))]
 
 
-def told(*travellers: Traveller, **options: int) -> list[Story]:
+def told(*travellers: Traveller, **options: Any) -> list[Story]:
     """The stories of packets, all told."""
     assembler = StoryAssembler(**options)
     events = sorted((e for one in travellers for e in one.events), key=lambda e: e["time"])

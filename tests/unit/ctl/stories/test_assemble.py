@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 
@@ -12,11 +13,13 @@ from ipttctl.show.story_json import StoryJson
 from ipttctl.stories import assemble
 from ipttctl.stories.assemble import PATIENCE, SETTLE, StoryAssembler
 from ipttctl.stories.model import EndKind, Story, is_drop
-from ipttproto import EventFlag
+from ipttctl.stories.plots import Entries
+from ipttproto import EventFlag, Kind
 from tests.unit.ctl.stories.packets import (
     FORWARD,
     MS,
     OUTPUT,
+    START,
     US,
     Traveller,
     flood,
@@ -112,6 +115,35 @@ def test_events_after_the_end_begin_no_story() -> None:
     assert (assembler.late, assembler.open_stories) == (1, 0)
 
 
+@pytest.mark.parametrize("end", ["FREED", "DROPPED", "SOCKET", "LOST"])
+def test_a_late_end_of_a_packet_that_was_forgotten_begins_no_story(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble, "_MOST_CLOSED", 2)
+    assembler = StoryAssembler()
+    for packet in flood(4):
+        assembler.add(records(packet.events))
+    assert len(assembler.due(START + PATIENCE)) == 4
+    late = Traveller(1, START + 2 * PATIENCE)
+    late.add(Kind[f"JOURNEY_{end}"])
+    assert assembler.add(records(late.events)) == []
+    assert (assembler.late, assembler.open_stories) == (1, 0)
+    # a copy of it is a story, of which the original was told
+    copy = Traveller(9, late.time)
+    copy.copied(1)
+    assembler.add(records(copy.events))
+    assert assembler.open_stories == 1
+    copy.sent("eth0")
+    copy.freed()
+    assembler.add(records(copy.events[1:]))
+    assert [story.number for story in assembler.due(copy.time + SETTLE)] == [9]
+    # one that has just come begins with its end if that is read first
+    [new] = flood(1, first=10)
+    stories = assembler.add(records(new.events[-1:]))
+    assert [story.number for story in stories] == [10]
+    assert assembler.late == 1
+
+
 def test_patience_ends() -> None:
     packet = to_docker()
     assembler = StoryAssembler()
@@ -126,6 +158,56 @@ def test_patience_ends() -> None:
     packet.events[5]["time"] = last + PATIENCE - 1
     assembler.add(records(packet.events[5:6]))
     assert assembler.due(last + PATIENCE) == []
+
+
+def test_patience_for_drops_does_not_end() -> None:
+    packet = to_docker()
+    assembler = StoryAssembler(await_drops=True)
+    assembler.add(records(packet.events[:5]))
+    for _ in range(9):
+        assert assembler.due(packet.events[4]["time"] + 60 * PATIENCE) == []
+    later = packet.events[5:]
+    for event in later:
+        event["time"] += 90 * PATIENCE
+    assembler.add(records(later))
+    [story] = assembler.due(later[-1]["time"] + SETTLE)
+    assert is_drop(story)
+    assert len(story.times) == len(packet.events)
+    assert (assembler.late, assembler.open_stories) == (0, 0)
+
+
+@pytest.mark.parametrize(("function", "told"), [("__dev_queue_xmit", True), ("packet_rcv", False)])
+def test_a_copy_that_was_dropped_is_told_although_others_are_quiet(
+    function: str, told: bool
+) -> None:
+    packet = Traveller(1)
+    packet.received("eth0")
+    copy = Traveller(2, packet.time)
+    copy.copied(1)
+    copy.dropped(6, function)
+    assembler = StoryAssembler(await_drops=True)
+    assembler.add(records([*packet.events, *copy.events]))
+    assert assembler.due(copy.time + PATIENCE - US) == []
+    assert bool(assembler.due(copy.time + PATIENCE)) == told
+
+
+def entries() -> int:
+    """Number of packets whose events are kept anywhere."""
+    return sum(isinstance(one, Entries) for one in gc.get_objects())
+
+
+def test_nothing_is_kept_of_packets_that_were_told() -> None:
+    """However long the patience is."""
+    gc.collect()
+    before = entries()
+    assembler = StoryAssembler(patience=1 << 60)
+    for packet in flood(30):
+        assembler.add(records(packet.events))
+    assembler.add(records([event for packet in copies(100) for event in packet.events]))
+    assert entries() > before
+    assembler.due(START + PATIENCE)
+    assert assembler.open_stories == 0
+    assert entries() == before
 
 
 def test_a_passing_socket_is_no_end() -> None:
@@ -177,18 +259,18 @@ def test_an_ended_story_that_makes_room_is_not_unfinished() -> None:
     assert assembler.unfinished == 0
 
 
-def copies() -> tuple[Traveller, Traveller, Traveller]:
+def copies(first: int = 1) -> tuple[Traveller, Traveller, Traveller]:
     """A packet, a copy that leaves by another device, and a clone that nobody wanted."""
-    original = Traveller(1, out_name=b"eth0", pf=2, hook=OUTPUT)
+    original = Traveller(first, out_name=b"eth0", pf=2, hook=OUTPUT)
     original.function("f", 1)
     original.leave()
-    copy = Traveller(2, original.time, daddr=ip4("10.0.0.9"))
-    copy.copied(1)
+    copy = Traveller(first + 1, original.time, daddr=ip4("10.0.0.9"))
+    copy.copied(first)
     copy.sent("eth1")
     copy.time += 30 * MS
     copy.freed()
-    clone = Traveller(3, original.time + 2 * US)
-    clone.copied(1)
+    clone = Traveller(first + 2, original.time + 2 * US)
+    clone.copied(first)
     clone.freed()
     original.time += 10 * US
     original.sent("eth0")

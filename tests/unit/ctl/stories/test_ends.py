@@ -145,7 +145,7 @@ def test_a_copy_that_is_dropped_counts() -> None:
     packet.freed()
     clone = Traveller(2, packet.time - 5000)
     clone.copied(1)
-    clone.dropped(3, "f")
+    clone.dropped(3, "packet_rcv")
     assert not is_drop(one_story(packet, clone))
     copy = Traveller(2, packet.time - 5000)
     copy.copied(1)

@@ -61,6 +61,21 @@ def test_a_cpu_that_says_what_it_lost_behind_a_batch() -> None:
     assert list(finder.find([batch(0, 61, 500, lost=52)], 520)) == []
 
 
+def test_an_overrun_makes_gaps_that_may_be_until_cpus_report() -> None:
+    finder = GapFinder()
+    finder.begin([cpu(0, 5), cpu(1, 7), cpu(2, 0)], 50)
+    assert list(finder.find([batch(0, 5, 100), batch(1, 7, 90)], NOW)) == []
+    assert finder.suspected() == []
+    finder.overrun([cpu(0, 8), cpu(1, 8), cpu(2, 3), cpu(3, 1)], 120)
+    assert finder.suspected() == [Gap(100, 120), Gap(50, 120)]
+    # what was read behind it may be older than what was missed
+    assert list(finder.find([batch(0, 6, 105)], NOW)) == []
+    assert finder.suspected() == [Gap(105, 120), Gap(50, 120)]
+    # the first one missed an event, the other none
+    assert list(finder.find([batch(0, 8, 130), batch(2, 0, 60, 70, 80)], NOW)) == [Gap(105, 130)]
+    assert finder.suspected() == []
+
+
 def packet(number: int, start: int, *, ended: bool = True) -> Traveller:
     made = Traveller(number, start)
     made.received("eth0")
@@ -96,6 +111,20 @@ def test_one_that_ended_nowhere_may_have_lost_its_end() -> None:
     assembler.lose(Gap(START + 5 * MS, START + 6 * MS))
     [story] = assembler.due(START + 2 * PATIENCE)
     assert story.end.events_lost
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(("since", "lost"), [(1, True), (-900_000, False)])
+def test_what_ends_before_it_is_known_what_was_missed(ended: bool, since: int, lost: bool) -> None:
+    assembler = StoryAssembler()
+    assembler.add(records(packet(1, START, ended=ended).events))
+    assembler.suspect([Gap(START + since * US, START + since * US + 9)])
+    [story] = assembler.due(START + 2 * PATIENCE)
+    assert story.end.events_lost == lost
+    # nothing was missed
+    assembler.suspect([])
+    [story] = assembler.add(records(packet(2, START, ended=ended).events))
+    assert not story.end.events_lost
 
 
 def test_packets_of_one_read_in_any_order() -> None:

@@ -180,6 +180,22 @@ def test_a_device_that_only_a_hook_names() -> None:
     ]
 
 
+def test_a_device_that_only_a_second_hook_names() -> None:
+    """A VRF, behind the device by which the packet came in before a trace began to follow it."""
+    packet = Traveller(pf=2, hook=PREROUTING, in_name=b"eth0")
+    packet.function("f", 1)
+    packet.leave()
+    packet.now(in_name=b"vrf0")
+    packet.function("f", 1)
+    packet.leave()
+    packet.now(hook=INPUT)
+    packet.function("g", 1)
+    packet.freed()
+    story = one_story(packet)
+    [step] = [step for step in story.steps if isinstance(step, DeviceStep)]
+    assert (step.sent, story.plot.record(step.at).in_name) == (False, b"vrf0")
+
+
 def test_a_bridge_that_br_netfilter_names_took_nothing() -> None:
     packet = Traveller()
     packet.received("p1")

@@ -73,10 +73,21 @@ struct join_entry {
 	struct join join;
 };
 
+/*
+ * What is known of the packet while it is looked at. It is in a map since the verifier takes all
+ * that comes from there for unknown: each way through a packet's headers leaves other values, and
+ * it would go through the rest of the program for each of them.
+ */
+struct join_scratch {
+	struct packet packet;
+	__u32 behind; /* offset of the payload, or 0 */
+};
+
 #ifdef IPTTRACE_BPFCC
 BPF_PERCPU_ARRAY(arrivals, struct join, 1);
 BPF_PERCPU_ARRAY(departures, struct join, 1);
 BPF_PERCPU_ARRAY(entries, struct join_entry, 1);
+BPF_PERCPU_ARRAY(scratches, struct join_scratch, 1);
 #else
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -91,6 +102,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct join_entry);
 } entries SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct join_scratch);
+} scratches SEC(".maps");
 
 struct net {
 	__u64 net_cookie;
@@ -150,6 +168,20 @@ IPTTRACE_INLINE struct join_entry *join_come(void)
 	return bpf_map_lookup_elem(&entries, &first);
 #endif
 }
+
+IPTTRACE_INLINE struct join_scratch *join_scratch(void)
+{
+	__u32 first = 0;
+
+#ifdef IPTTRACE_BPFCC
+	return scratches.lookup(&first);
+#else
+	return bpf_map_lookup_elem(&scratches, &first);
+#endif
+}
+
+/* What is in maps is read from there again, and the verifier knows nothing of it any more. */
+#define JOIN_READ_AGAIN() asm volatile("" : : : "memory")
 
 #define JOIN_ETH_IP 0x0800
 #define JOIN_ETH_IPV6 0x86dd
@@ -433,34 +465,43 @@ IPTTRACE_INLINE void join_hash_payload(struct join *join,
 IPTTRACE_INLINE void join_tell(struct join *join, const struct sk_buff *skb,
 			       __u8 way)
 {
-	struct packet packet = {};
-	__u32 behind;
+	struct join_scratch *scratch = join_scratch();
+	struct packet *packet;
 
-	if (!join_open(&packet, skb, &join->length))
+	if (!scratch)
 		return;
-	if (packet.pf == NFPROTO_IPV4) {
-		if (!packet_parse_ipv4(&packet))
+	__builtin_memset(scratch, 0, sizeof(*scratch));
+	packet = &scratch->packet;
+	if (!join_open(packet, skb, &join->length))
+		return;
+	JOIN_READ_AGAIN();
+	if (packet->pf == NFPROTO_IPV4) {
+		if (!packet_parse_ipv4(packet))
 			return;
-	} else if (!packet_parse_ipv6(&packet)) {
+	} else if (!packet_parse_ipv6(packet)) {
 		return;
 	}
-	join_network_fields(join, &packet);
-	join->protocol = packet.protocol;
-	__builtin_memcpy(join->source, packet.saddr, sizeof(join->source));
-	__builtin_memcpy(join->destination, packet.daddr,
+	JOIN_READ_AGAIN();
+	join_network_fields(join, packet);
+	join->protocol = packet->protocol;
+	__builtin_memcpy(join->source, packet->saddr, sizeof(join->source));
+	__builtin_memcpy(join->destination, packet->daddr,
 			 sizeof(join->destination));
-	if (packet.protocol != IPPROTO_TCP)
+	if (packet->protocol != IPPROTO_TCP)
 		join->segment = join_segment(skb);
-	if (packet.transport) {
-		if (packet.protocol == IPPROTO_TCP)
-			behind = join_tcp_fields(join, &packet);
+	JOIN_READ_AGAIN();
+	if (packet->transport) {
+		if (packet->protocol == IPPROTO_TCP)
+			scratch->behind = join_tcp_fields(join, packet);
 		else
-			behind = join_other_fields(join, &packet);
-		if (behind && behind <= join->length) {
+			scratch->behind = join_other_fields(join, packet);
+		JOIN_READ_AGAIN();
+		if (scratch->behind && scratch->behind <= join->length) {
 			join->what |= JOIN_TRANSPORT;
-			join->payload = join->length - behind;
-			if (packet.protocol != IPPROTO_TCP && !join->segment)
-				join_hash_payload(join, &packet, behind);
+			join->payload = join->length - scratch->behind;
+			if (packet->protocol != IPPROTO_TCP && !join->segment)
+				join_hash_payload(join, packet,
+						  scratch->behind);
 		}
 	}
 	join->way = way;

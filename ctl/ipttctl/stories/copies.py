@@ -8,7 +8,7 @@ from typing import Final
 
 from ipttctl.events.records import EventRecord
 from ipttctl.stories.model import BranchStep, EndKind, Plot, StoryEnd
-from ipttctl.stories.occurrences import function_of
+from ipttctl.stories.occurrences import drops_without_reason, function_of
 
 _TAPS: Final = frozenset(
     {
@@ -61,12 +61,6 @@ _REPLACING: Final = frozenset(
 Compilers put those that are called once into their callers, which are named too.
 """
 
-_NO_REASON: Final = 2
-"""The number of the reason that says nothing, but for Linux 6.1, where it is 1.
-
-There this is "no socket", for which none of these functions drops.
-"""
-
 
 def is_nothing(plot: Plot) -> bool:
     """Whether a branch met no hook, socket or device, nor did its own branches.
@@ -102,6 +96,6 @@ def ended_in_copies(
     if function in _ICMP:
         # raw sockets get copies before ICMP looks for a socket of its own: raw_local_deliver()
         return any(branch.end.kind is EndKind.DELIVERED for branch in branches)
-    if function in _REPLACING and records[end.at].verdict_data <= _NO_REASON:
+    if function in _REPLACING and drops_without_reason(records[end.at]):
         return any(begun >= end.at for begun in begins)
     return False

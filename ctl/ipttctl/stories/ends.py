@@ -9,15 +9,13 @@ from typing import Final
 from ipttctl.events.records import EventRecord
 from ipttctl.stories.handed import OF_SPINE, is_stolen
 from ipttctl.stories.model import EndKind, StoryEnd
-from ipttctl.stories.occurrences import Weight, freed, function_of
+from ipttctl.stories.occurrences import Weight, drops_without_reason, freed, function_of
 from ipttctl.stories.steps import OF_HOOKS, hook_place
 from ipttproto import EventFlag, Kind, Verdict
 
 _DECIDING: Final = frozenset({Kind.CHAIN_RULE, Kind.CHAIN_POLICY})
 _OF_LEGACY: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY})
 _DEVICES: Final = frozenset({Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED})
-_UNSPECIFIED: Final = 1
-"""The number of the reason for a drop that says nothing, on Linux 6.1."""
 
 Weighed = Sequence[tuple[EventRecord, Weight]]
 
@@ -96,7 +94,7 @@ def _goes_with_another(dropped: EventRecord, *, is_part: bool) -> bool:
     """
     function = function_of(dropped)
     if function == b"kfree_skb_list_reason":
-        return is_part and dropped.verdict_data <= _UNSPECIFIED
+        return is_part and drops_without_reason(dropped)
     return function == b"skb_release_data"
 
 

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from ipttctl.events.records import EventRecord, decode_event
 from ipttproto import EventFlag, JoinedBatches, Kind, Verdict
 
+_NO_REASON: Final = 2
+
 _MOST_KEPT: Final = 1 << 15
 """Most kinds of occurrences, and most headers, that are kept for the next events."""
 
@@ -231,6 +233,15 @@ def freed(record: EventRecord) -> bool:
 def function_of(dropped: EventRecord) -> bytes:
     """The function that dropped a packet, without what a compiler added to its name."""
     return dropped.chain.rstrip(b"\0").partition(b".")[0]
+
+
+def drops_without_reason(dropped: EventRecord) -> bool:
+    """Whether the kernel had no reason for a drop, or said none.
+
+    The number of the reason that says nothing is 1 on Linux 6.1, where 2 is that there is no
+    socket, and 2 on later ones. So this is asked of functions only that look for no socket.
+    """
+    return dropped.verdict_data <= _NO_REASON
 
 
 def _weight(record: EventRecord) -> Weight:

@@ -197,12 +197,23 @@ def fragment(module: str | None, *, waits: bool = True) -> Traveller:
 
 
 @pytest.mark.parametrize("module", [None, "nf_defrag_ipv4", "nf_defrag_ipv6"])
-@pytest.mark.parametrize("freed_with_whole", [None, "skb_release_data", "kfree_skb_list_reason"])
-def test_fragments_that_are_put_together(module: str | None, freed_with_whole: str | None) -> None:
+@pytest.mark.parametrize(
+    ("freed_with_whole", "reason"),
+    [
+        (None, 0),
+        ("skb_release_data", 1),
+        ("kfree_skb_list_reason", 1),
+        # the number since 6.2 of the reason that says nothing
+        ("kfree_skb_list_reason", 2),
+    ],
+)
+def test_fragments_that_are_put_together(
+    module: str | None, freed_with_whole: str | None, reason: int
+) -> None:
     packet = fragment(module)
     if freed_with_whole:
         # the kernel reports that as a drop
-        packet.dropped(1, freed_with_whole)
+        packet.dropped(reason, freed_with_whole)
     else:
         packet.freed()
     story = one_story(packet)

@@ -181,7 +181,10 @@ IPTTRACE_INLINE struct join_scratch *join_scratch(void)
 }
 
 /* What is in maps is read from there again, and the verifier knows nothing of it any more. */
-#define JOIN_READ_AGAIN() asm volatile("" : : : "memory")
+IPTTRACE_INLINE void join_read_again(void)
+{
+	asm volatile("" : : : "memory");
+}
 
 #define JOIN_ETH_IP 0x0800
 #define JOIN_ETH_IPV6 0x86dd
@@ -474,14 +477,14 @@ IPTTRACE_INLINE void join_tell(struct join *join, const struct sk_buff *skb,
 	packet = &scratch->packet;
 	if (!join_open(packet, skb, &join->length))
 		return;
-	JOIN_READ_AGAIN();
+	join_read_again();
 	if (packet->pf == NFPROTO_IPV4) {
 		if (!packet_parse_ipv4(packet))
 			return;
 	} else if (!packet_parse_ipv6(packet)) {
 		return;
 	}
-	JOIN_READ_AGAIN();
+	join_read_again();
 	join_network_fields(join, packet);
 	join->protocol = packet->protocol;
 	__builtin_memcpy(join->source, packet->saddr, sizeof(join->source));
@@ -489,13 +492,13 @@ IPTTRACE_INLINE void join_tell(struct join *join, const struct sk_buff *skb,
 			 sizeof(join->destination));
 	if (packet->protocol != IPPROTO_TCP)
 		join->segment = join_segment(skb);
-	JOIN_READ_AGAIN();
+	join_read_again();
 	if (packet->transport) {
 		if (packet->protocol == IPPROTO_TCP)
 			scratch->behind = join_tcp_fields(join, packet);
 		else
 			scratch->behind = join_other_fields(join, packet);
-		JOIN_READ_AGAIN();
+		join_read_again();
 		if (scratch->behind && scratch->behind <= join->length) {
 			join->what |= JOIN_TRANSPORT;
 			join->payload = join->length - scratch->behind;

@@ -63,10 +63,10 @@ class Budget:
         self._at = now
 
 
-PATIENCE_SHARE = 0.1
+PATIENCE_SHARE = 0.25
 """The share of the time that a reader may wait for one namespace."""
 
-PATIENCE_BURST = 6.0
+PATIENCE_BURST = 20.0
 """Seconds that it may wait for one after the other."""
 
 _MOST_NAMESPACES = 4096

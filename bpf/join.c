@@ -65,29 +65,32 @@ struct join {
 	__u64 destination[2];
 };
 
-/* A packet that has come to a hook, until the first function there returns. */
+/*
+ * Notes on a packet while it is looked at. They are in a map since the verifier takes all that comes
+ * from there for unknown: each way through a packet's headers leaves other values, and it would go
+ * through the rest of the program for each of them.
+ */
+struct join_notes {
+	struct packet packet;
+	__u32 behind; /* offset of the payload, or 0 */
+};
+
+/*
+ * A packet that has come to a hook, until the first function there returns; and the notes on the
+ * packet that a program of this processor looks at, which may be another one.
+ */
 struct join_entry {
 	__u64 skb;
 	__u64 state;
 	__u64 time;
 	struct join join;
-};
-
-/*
- * What is known of the packet while it is looked at. It is in a map since the verifier takes all
- * that comes from there for unknown: each way through a packet's headers leaves other values, and
- * it would go through the rest of the program for each of them.
- */
-struct join_scratch {
-	struct packet packet;
-	__u32 behind; /* offset of the payload, or 0 */
+	struct join_notes notes;
 };
 
 #ifdef IPTTRACE_BPFCC
 BPF_PERCPU_ARRAY(arrivals, struct join, 1);
 BPF_PERCPU_ARRAY(departures, struct join, 1);
 BPF_PERCPU_ARRAY(entries, struct join_entry, 1);
-BPF_PERCPU_ARRAY(scratches, struct join_scratch, 1);
 #else
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -102,13 +105,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct join_entry);
 } entries SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct join_scratch);
-} scratches SEC(".maps");
 
 struct net {
 	__u64 net_cookie;
@@ -166,17 +162,6 @@ IPTTRACE_INLINE struct join_entry *join_come(void)
 	return entries.lookup(&first);
 #else
 	return bpf_map_lookup_elem(&entries, &first);
-#endif
-}
-
-IPTTRACE_INLINE struct join_scratch *join_scratch(void)
-{
-	__u32 first = 0;
-
-#ifdef IPTTRACE_BPFCC
-	return scratches.lookup(&first);
-#else
-	return bpf_map_lookup_elem(&scratches, &first);
 #endif
 }
 
@@ -468,13 +453,15 @@ IPTTRACE_INLINE void join_hash_payload(struct join *join,
 IPTTRACE_INLINE void join_tell(struct join *join, const struct sk_buff *skb,
 			       __u8 way)
 {
-	struct join_scratch *scratch = join_scratch();
+	struct join_entry *entry = join_come();
+	struct join_notes *notes;
 	struct packet *packet;
 
-	if (!scratch)
+	if (!entry)
 		return;
-	__builtin_memset(scratch, 0, sizeof(*scratch));
-	packet = &scratch->packet;
+	notes = &entry->notes;
+	__builtin_memset(notes, 0, sizeof(*notes));
+	packet = &notes->packet;
 	if (!join_open(packet, skb, &join->length))
 		return;
 	join_read_again();
@@ -495,16 +482,15 @@ IPTTRACE_INLINE void join_tell(struct join *join, const struct sk_buff *skb,
 	join_read_again();
 	if (packet->transport) {
 		if (packet->protocol == IPPROTO_TCP)
-			scratch->behind = join_tcp_fields(join, packet);
+			notes->behind = join_tcp_fields(join, packet);
 		else
-			scratch->behind = join_other_fields(join, packet);
+			notes->behind = join_other_fields(join, packet);
 		join_read_again();
-		if (scratch->behind && scratch->behind <= join->length) {
+		if (notes->behind && notes->behind <= join->length) {
 			join->what |= JOIN_TRANSPORT;
-			join->payload = join->length - scratch->behind;
+			join->payload = join->length - notes->behind;
 			if (packet->protocol != IPPROTO_TCP && !join->segment)
-				join_hash_payload(join, packet,
-						  scratch->behind);
+				join_hash_payload(join, packet, notes->behind);
 		}
 	}
 	join->way = way;

@@ -177,7 +177,7 @@ class CollectionSpec:
 
     @classmethod
     def _find(cls, cache: SpecCache, key: str, directories: Sequence[Path]) -> Self | None:
-        """What a cache has of a source."""
+        """A result that a cache has for a source."""
         for stored in cache.find(key, directories):
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 return cls._from_stored(stored)

@@ -20,7 +20,7 @@ def joiner_with_clocks() -> Joiner:
 
 
 def told(joiner: Joiner, number: int, at: int, delay: int) -> list[list[tuple[str, int]]]:
-    """What becomes of a packet that B tells late: the chains by then, and a while later."""
+    """Chains of a packet that B tells late: those by then, and those of a while later."""
     mark = DATAGRAM._replace(id=number)
     add(joiner, A, story(number, at, left=mark), at)
     before = joiner.due(at + delay - 1)

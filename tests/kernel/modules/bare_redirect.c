@@ -6,15 +6,11 @@
 #include <linux/ftrace.h>
 #include <linux/module.h>
 #include <linux/netfilter.h>
-#include <linux/string.h>
+
+#include "redirect.h"
 
 static char *function = "nft_do_chain";
 module_param(function, charp, 0400);
-
-/* The name until v6.2 (0ef86097f127). */
-#ifdef ftrace_instruction_pointer_set
-#define ftrace_regs_set_instruction_pointer ftrace_instruction_pointer_set
-#endif
 
 /* What runs behind the patch site, which lies where the handler is told; nobody redirects that. */
 static unsigned int (*behind)(void *first, void *second, const void *third);
@@ -39,20 +35,12 @@ static struct ftrace_ops ops = {
 
 static int __init bare_redirect_init(void)
 {
-	int err;
-
-	err = ftrace_set_filter(&ops, (unsigned char *)function,
-				strlen(function), 1);
-	err = err ?: register_ftrace_function(&ops);
-	if (err)
-		ftrace_free_filter(&ops);
-	return err;
+	return redirect_begin(&ops, function);
 }
 
 static void __exit bare_redirect_exit(void)
 {
-	unregister_ftrace_function(&ops);
-	ftrace_free_filter(&ops);
+	redirect_end(&ops);
 }
 
 module_init(bare_redirect_init);

@@ -7,10 +7,7 @@
 #include <linux/module.h>
 #include <linux/skbuff.h>
 
-/* The name until v6.2 (0ef86097f127). */
-#ifdef ftrace_instruction_pointer_set
-#define ftrace_regs_set_instruction_pointer ftrace_instruction_pointer_set
-#endif
+#include "redirect.h"
 
 static struct sk_buff_head kept;
 
@@ -35,20 +32,13 @@ static struct ftrace_ops ops = {
 
 static int __init late_free_init(void)
 {
-	int err;
-
 	skb_queue_head_init(&kept);
-	err = ftrace_set_filter_ip(&ops, (unsigned long)napi_consume_skb, 0, 0);
-	err = err ?: register_ftrace_function(&ops);
-	if (err)
-		ftrace_free_filter(&ops);
-	return err;
+	return redirect_begin(&ops, "napi_consume_skb");
 }
 
 static void __exit late_free_exit(void)
 {
-	unregister_ftrace_function(&ops);
-	ftrace_free_filter(&ops);
+	redirect_end(&ops);
 	synchronize_rcu_tasks();
 	skb_queue_purge(&kept);
 }

@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,7 @@ from tests.demo.stage import (
     show,
 )
 from tests.kernel.support.cli import Running, running
-from tests.kernel.support.kernel import kernel_log, splats, trust_walk
+from tests.kernel.support.kernel import kernel_log, splats, trust_walk, wait_for
 from tests.kernel.support.network import Network, network, send_udp
 from tests.kernel.support.objects import compile_object
 from tests.unit.ctl.fleet.fleet_host import TwoServers, keep_leaf, two_servers
@@ -195,23 +196,18 @@ def show_story(stage: Stage) -> None:
         trace.wait_for_line("tracing on", _BEGINNING)
         for _ in range(_ATTEMPTS):
             converse(stage.net.left, stage.net.right, stage.net.router_address, 8080, 80)
-            if is_whole(trace, 60):
+            with suppress(AssertionError):
+                wait_for(partial(is_whole, trace), 60)
                 break
         trace.stop(180)
     check("found 3 hosts" in trace.lines, "the trace did not find the hosts")
-    check(is_whole(trace, 0), f"no story has all of {', '.join(WHOLE)}")
+    check(is_whole(trace), f"no story has all of {', '.join(WHOLE)}")
 
 
-def is_whole(trace: LiveCommand, seconds: float) -> bool:
-    """Whether within a time a story is told that has all of its parts."""
-    end = time.monotonic() + seconds
-    while True:
-        stories = "\n".join(trace.lines).split("\n\n")
-        if any(all(part in one for part in WHOLE) for one in stories):
-            return True
-        if time.monotonic() >= end:
-            return False
-        time.sleep(0.5)
+def is_whole(trace: LiveCommand) -> bool:
+    """Whether a story was told that has all of its parts."""
+    stories = "\n".join(trace.lines).split("\n\n")
+    return any(all(part in one for part in WHOLE) for one in stories)
 
 
 def heard(stage: Stage) -> None:

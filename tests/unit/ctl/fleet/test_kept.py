@@ -129,6 +129,7 @@ def test_what_came_before_since_is_not_read(
     monkeypatch.setattr(kept_module, "SLACK", 0.0)
     numbers = FrameNumbers("web1", "b1")
     keep(leaf, reader_key, [stories(numbers, [dropped(1)])])
+    # what is kept has to be older than the time that is asked for
     time.sleep(3)
 
     async def more() -> None:

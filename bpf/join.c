@@ -66,7 +66,7 @@ struct join {
 };
 
 /*
- * Notes on a packet while it is looked at. They are in a map since the verifier takes all that comes
+ * Notes on a packet while it is looked at. They are in a map since the verifier takes what comes
  * from there for unknown: each way through a packet's headers leaves other values, and it would go
  * through the rest of the program for each of them.
  */

@@ -26,12 +26,12 @@ from ipttctl.fleet.rollout import HaltedError, Rollout
 from ipttctl.fleet.rollout_record import RolloutStore
 from ipttctl.fleet.uploads import upload
 from tests.unit.ctl.fleet.fleet_host import (
-    LEAF,
     FleetHost,
     TwoServers,
     agents,
     bundle_of,
     heard,
+    leaf_server,
     order_of,
     two_servers,
 )
@@ -46,14 +46,9 @@ NEW: Final = bundle_of(a="new", b="new")
 @contextmanager
 def second_leaf(servers: TwoServers) -> Iterator[Server]:
     """Run another leaf of the hub within a block."""
-    text = (servers.leaf.directory / "server.conf").read_text()
-    port = int(text.split('url: "nats://127.0.0.1:')[1].split('"')[0])
-    place = servers.directory / "leaf2"
-    place.mkdir()
-    seed = (servers.leaf.directory / "leaf-key.conf").read_text()
-    (place / "leaf-key.conf").write_text(seed)
-    config = (LEAF % (servers.agent.public, port)).replace("name: leaf", "name: leaf2")
-    leaf = Server(place, config.replace("domain: leaf", "domain: leaf2")).start()
+    leaf = leaf_server(
+        servers.directory, servers.place, servers.leaf_key, servers.agent, "leaf2"
+    ).start()
     try:
         yield leaf
     finally:
@@ -65,7 +60,7 @@ async def run_agents(directory: Path, url: str, first: int, count: int) -> None:
     key = Key("", directory / "agent.nk")
     leaf = Server.__new__(Server)
     leaf.port = int(url.rsplit(":", 1)[1])
-    servers = TwoServers(leaf, leaf, key, None, key, directory)  # type: ignore[arg-type]  # unused
+    servers = TwoServers(leaf, leaf, key, None, key, directory, "", key)  # type: ignore[arg-type]  # unused
     hosts = [FleetHost() for _ in range(count)]
     async with agents(servers, hosts, NEW, first=first, wait=False):
         print("ready", flush=True)
@@ -76,9 +71,11 @@ async def run_agents(directory: Path, url: str, first: int, count: int) -> None:
 async def fleet(servers: TwoServers, other: Server, count: int) -> AsyncIterator[None]:
     """Run as many agents within a block."""
     started = []
-    for number, first in enumerate(range(1, count + 1, _IN_A_PROCESS)):
+    # two at least, so that each leaf has some
+    step = min(_IN_A_PROCESS, max(1, count // 2))
+    for number, first in enumerate(range(1, count + 1, step)):
         url = (servers.leaf, other)[number % 2].url
-        some = min(_IN_A_PROCESS, count + 1 - first)
+        some = min(step, count + 1 - first)
         arguments = (str(servers.directory), url, str(first), str(some))
         started.append(
             await asyncio.create_subprocess_exec(

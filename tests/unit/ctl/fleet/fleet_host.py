@@ -37,13 +37,13 @@ leafnodes { listen: "%s" }
 accounts { FLEET { jetstream: enabled, users: [ { nkey: %s }, { nkey: %s } ] } }
 """
 LEAF = """
-server_name: leaf
+server_name: %(name)s
 listen: 127.0.0.1:@PORT@
-jetstream { store_dir: "@STORE@", domain: leaf, max_mem: 64MB, max_file: 1GB }
-accounts { FLEET { jetstream: enabled, users: [ { nkey: %s } ] } }
+jetstream { store_dir: "@STORE@", domain: %(name)s, max_mem: 64MB, max_file: 1GB }
+accounts { FLEET { jetstream: enabled, users: [ { nkey: %(agent)s } ] } }
 leafnodes {
   reconnect: 500ms
-  remotes: [ { url: "nats://%s", account: FLEET, include "leaf-key.conf" } ]
+  remotes: [ { url: "nats://%(hub)s", account: FLEET, include "leaf-key.conf" } ]
 }
 """
 
@@ -204,6 +204,9 @@ class TwoServers:
     settings: HubConfig
     asker: Key
     directory: Path
+    #: where leaves find the hub, and what they show there
+    place: str
+    leaf_key: Key
 
 
 def hub_server(directory: Path, place: str, leaf_key: Key, asker: Key) -> Server:
@@ -211,11 +214,12 @@ def hub_server(directory: Path, place: str, leaf_key: Key, asker: Key) -> Server
     return Server(directory / "hub", HUB % (place, leaf_key.public, asker.public))
 
 
-def leaf_server(directory: Path, hub: str, leaf_key: Key, agent: Key) -> Server:
+def leaf_server(directory: Path, hub: str, leaf_key: Key, agent: Key, name: str = "leaf") -> Server:
     """A leaf of a hub at an address and port; it is not started yet."""
-    (directory / "leaf").mkdir()
-    (directory / "leaf/leaf-key.conf").write_text(f"nkey: {leaf_key.seed.read_text()}\n")
-    return Server(directory / "leaf", LEAF % (agent.public, hub))
+    place = directory / name
+    place.mkdir()
+    (place / "leaf-key.conf").write_text(f"nkey: {leaf_key.seed.read_text()}\n")
+    return Server(place, LEAF % {"name": name, "agent": agent.public, "hub": hub})
 
 
 async def keep_leaf(servers: TwoServers, hosts: Sequence[str]) -> None:
@@ -242,7 +246,7 @@ def two_servers(directory: Path) -> Iterator[TwoServers]:
         leaf = leaf_server(directory, place, leaf_key, agent).start()
         try:
             settings = HubConfig(url=hub.url, nkey=str(asker.seed))
-            yield TwoServers(hub, leaf, agent, settings, asker, directory)
+            yield TwoServers(hub, leaf, agent, settings, asker, directory, place, leaf_key)
         finally:
             leaf.kill()
     finally:

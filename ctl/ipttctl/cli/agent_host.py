@@ -24,7 +24,7 @@ from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.losses import Losses
-from ipttctl.link.model import Link
+from ipttctl.link.model import CpuStatus, Link
 from ipttctl.paths import VERSION
 from ipttctl.show.render_json import link_object
 from ipttctl.state import DeclaredLink, State, Step, Terms
@@ -71,9 +71,18 @@ class LocalSource:
         """Wait for events, at most ``timeout`` seconds."""
         return self._events.read(timeout)
 
+    def missing(self) -> Sequence[CpuStatus]:
+        """How far events have come, while some are missed."""
+        return self._events.missing()
+
     def drain(self, settle: float, limit: float) -> Iterator[EventBatch]:
         """Read the events emitted until now."""
         return self._events.drain(settle, limit)
+
+    @property
+    def last(self) -> Sequence[CpuStatus]:
+        """How far those have come that were to be read."""
+        return self._events.last
 
     def close(self) -> None:
         """Unsubscribe."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ipttctl.cli.printing import note
 from ipttctl.cli.progress import ProgressLine
@@ -13,14 +13,6 @@ from ipttctl.cli.traced_command import TraceEnd
 from ipttctl.cli.view import LinkEvents
 from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.link.wire import wait_readable
-
-
-@dataclass
-class _Missing:
-    """Overruns of the stream of events that are known of, and whether it still misses some."""
-
-    overruns: int = 0
-    still: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,6 @@ class TraceLoop:
     view: LinkEvents
     subjects: Subjects
     line: ProgressLine
-    _missing: _Missing = field(default_factory=_Missing, init=False)
 
     def follow(self, end: TraceEnd) -> None:
         """Show events until stopped or nothing can come."""
@@ -52,7 +43,8 @@ class TraceLoop:
                     line.clear()
                     self.links.take(change)
                 batches = events.read(0)
-                self._tell_overruns()
+                if cpus := events.missing():
+                    view.overrun(cpus)
                 view.show(batches)
             else:
                 view.idle()
@@ -61,19 +53,6 @@ class TraceLoop:
             if view.full or self.subjects.ended() or end.reached(view.waiting):
                 break
         line.clear()
-
-    def _tell_overruns(self) -> None:
-        """Have the view know how far events have come while some are missed.
-
-        The kernel says so once, and drops all that comes until the socket is empty.
-        """
-        events, missing = self.events, self._missing
-        if events.overruns != missing.overruns:
-            missing.overruns, missing.still = events.overruns, True
-        if missing.still:
-            # asked before the status: what comes behind it is not dropped any more
-            missing.still = events.wait(timeout=0)
-            self.view.overrun(events.emitted())
 
     def finish(self) -> None:
         """Detach the links, and show what they have reported until then, and the totals."""

@@ -19,6 +19,7 @@ from ipttctl.fleet.spool import Spool
 from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
 from ipttctl.frames.head import EVENTS, STORIES
 from ipttctl.link.losses import Losses
+from ipttctl.link.model import CpuStatus
 from ipttproto import EventBatch
 from ipttproto.batches import as_array, joined_wire, select
 from ipttproto.family import Event
@@ -111,8 +112,13 @@ class Feed:
         """Begin with another source, whose losses begin with 0."""
         self._before = {}
 
-    def take(self, batches: Sequence[EventBatch], losses: Losses) -> None:
-        """Take what was read together, and the losses so far; nothing, if nothing came in time."""
+    def take(
+        self, batches: Sequence[EventBatch], losses: Losses, missing: Sequence[CpuStatus] = ()
+    ) -> None:
+        """Take what was read together, and the losses so far; nothing, if nothing came in time.
+
+        ``missing`` tells how far the CPUs' events have come if some of them may be missed.
+        """
         now = time.monotonic()
         with self._lock:
             traces = [*self._ending, *self._traces.values()]
@@ -124,6 +130,8 @@ class Feed:
         self._take_events(batches, traces)
         for trace in traces:
             teller = trace.running.teller
+            if missing:
+                teller.overrun(missing)
             self._tell(trace, partial(teller.take, batches) if batches else teller.idle)
         for trace in over:
             self._tell(trace, trace.running.teller.end)

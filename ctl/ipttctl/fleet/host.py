@@ -12,6 +12,7 @@ import msgspec
 
 from ipttctl.link.condition import Condition
 from ipttctl.link.losses import Losses
+from ipttctl.link.model import CpuStatus
 from ipttctl.stories.model import Story
 from ipttproto import EventBatch
 
@@ -42,8 +43,15 @@ class Source(Protocol):
     def read(self, timeout: float | None = None) -> Sequence[EventBatch]:
         """Wait for events, at most ``timeout`` seconds."""
 
+    def missing(self) -> Sequence[CpuStatus]:
+        """How far the CPUs' events have come by now, while some are missed; else none."""
+
     def drain(self, settle: float, limit: float) -> Iterator[EventBatch]:
         """Read the events emitted until now; afterwards ``losses`` is exact."""
+
+    @property
+    def last(self) -> Sequence[CpuStatus]:
+        """How far those have come that ``drain`` was to read."""
 
     def close(self) -> None:
         """Read no more."""
@@ -54,6 +62,9 @@ class Teller(Protocol):
 
     def take(self, batches: Sequence[EventBatch]) -> list[Told]:
         """The stories that end with some events, which are of any links."""
+
+    def overrun(self, cpus: Sequence[CpuStatus]) -> None:
+        """Take in how far the CPUs' events have come, of which some were missed before."""
 
     def idle(self) -> list[Told]:
         """The stories that are due when nothing has come."""

@@ -81,7 +81,7 @@ class Reader:
             self._read(source)
             for batch in source.drain(_SETTLE, self._limit):
                 self._feed.take([batch], source.losses)
-            self._feed.take([], source.losses)
+            self._feed.take([], source.losses, source.last)
         except (IpttctlError, ProtocolError) as error:
             self._wait_for_module(str(error))
         except OSError as error:
@@ -105,5 +105,5 @@ class Reader:
             if batches:
                 last = int(batches[-1].events["time"][-1])
                 self.lag_ns = max(0, time.monotonic_ns() - last)
-            self._feed.take(batches, source.losses)
+            self._feed.take(batches, source.losses, source.missing())
             self.alive_at = time.monotonic()

@@ -251,6 +251,8 @@ class EventStream(Stream[EventBatch]):
         self.last = self.first
         """How far those have come that it yields; exact after ``drain``."""
         self._counter = LossCounter(self.first)
+        self._told_overruns = 0
+        self._missing = False
         super().__init__(connection)
 
     def records(self, link: int | None = None) -> Iterator[EventRecord]:
@@ -308,8 +310,18 @@ class EventStream(Stream[EventBatch]):
             self._counter.finish(target)
         self.last = target
 
-    def emitted(self) -> Sequence[CpuStatus]:
-        """How far the CPUs' events have come by now, whether they were read or not."""
+    def missing(self) -> Sequence[CpuStatus]:
+        """How far the CPUs' events have come by now, while this observer misses some; else none.
+
+        Called after each reading. The kernel says once that it had no room for a message, and drops
+        all that comes until the socket is empty.
+        """
+        if self._told_overruns != self.overruns:
+            self._told_overruns, self._missing = self.overruns, True
+        if not self._missing:
+            return ()
+        # asked before the status: what comes behind it is not dropped any more
+        self._missing = self.wait(timeout=0)
         return self._status().cpus
 
     @property

@@ -34,6 +34,7 @@ from ipttctl.fleet.host import Facts, FleetLink, Running, Told, TraceOrder, Tria
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import FrameHead
 from ipttctl.link.losses import LossCounter, Losses
+from ipttctl.link.model import CpuStatus
 from ipttctl.system.service_manager import ServiceManager
 from ipttproto import EventBatch, parse_batch
 from tests.unit.ctl.support import batch_payload, event
@@ -206,9 +207,16 @@ class FakeSource:
             self._counter.add(batch)
         return found
 
+    def missing(self) -> Sequence[CpuStatus]:
+        return ()
+
     def drain(self, settle: float, limit: float) -> Iterator[EventBatch]:
         del settle, limit
         yield from self.read(0)
+
+    @property
+    def last(self) -> Sequence[CpuStatus]:
+        return ()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -228,6 +236,9 @@ class FakeTeller:
             for link, number in zip(batch.events["link"], batch.events["rulenum"], strict=True)
             if int(link) in self._links
         ]
+
+    def overrun(self, cpus: Sequence[CpuStatus]) -> None:
+        """Stories are of single events."""
 
     def idle(self) -> list[Told]:
         return []

@@ -6,6 +6,7 @@ The packets are IPv4 SYNs: one for each connection that a test tries, known by i
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections import defaultdict
@@ -200,15 +201,19 @@ def _key(event: Event) -> tuple[object, ...]:
 def _lines(box: Box) -> dict[tuple[object, ...], str]:
     """The rules as the box's own nft and iptables-save list them.
 
-    Those of iptables are known by their numbers, those of nft by their handles.
+    Those of iptables are known by their numbers, those of nft by their handles. nft names the
+    interfaces that rules compare by their index.
     """
+    indexes = {one["ifname"]: one["ifindex"] for one in json.loads(box.run("ip", "-j", "link"))}
     found: dict[tuple[object, ...], str] = {}
     family = table = ""
     for line in box.run("nft", "-s", "-a", "list", "ruleset").splitlines():
         if head := re.match(r"table (\w+) (\S+) \{", line):
             family, table = head.groups()
         elif rule := re.match(r"\t\t(.+) # handle (\d+)$", line):
-            found[family, table, int(rule[2])] = rule[1]
+            found[family, table, int(rule[2])] = re.sub(
+                r'\b([io]if (?:!= )?)"(\S+)"', lambda m: f"{m[1]}{indexes[m[2]]}", rule[1]
+            )
     for family, tool in (("ip", "iptables-nft-save"), ("ip6", "ip6tables-nft-save")):
         numbers: defaultdict[tuple[str, str], int] = defaultdict(int)
         for line in box.run(tool).splitlines():
@@ -240,7 +245,7 @@ def watched(box: Box, sender: Namespace, address: str) -> Iterator[Watch]:
             return any(e.get("rule") for e in watch._all())
 
         # the namespace's rules are read when the first packet comes
-        wait_for(is_followed, what="the text of a rule")
+        wait_for(is_followed, PATIENCE, "the text of a rule")
         settled(lambda: len(trace.out()))
         yield watch
 

@@ -53,9 +53,11 @@ def test_a_connection_is_told_from_outside_to_the_container_and_back(
     wanted = f"tcp dst port {PORT} and src host {net.left_address}"
     with running("trace", "--both-ways", "-o", "json", wanted) as trace:
         trace.wait_for_text("tracing: links")
-        # its text is not there yet when its rules are new
-        wait_for(lambda: rules(begun(trace, net, 5001), "docker"), PATIENCE, "the rules' texts")
-        there, back = begun(trace, net, 5002), answered(trace, 5002)
+        # neither its rules' texts nor its devices' peers are known when they are new
+        ports = iter(range(5001, 5100))
+        wait_for(lambda: is_whole(begun(trace, net, next(ports))), PATIENCE, "texts and peers")
+        port = next(ports)
+        there, back = begun(trace, net, port), answered(trace, port)
     texts = [(one["owner_about"], one["rule"]) for one in rules(there, "docker")]
     assert any(about == f"published port {PORT}" for about, _ in texts), texts
     assert all(text for _, text in texts)
@@ -67,7 +69,7 @@ def test_a_connection_is_told_from_outside_to_the_container_and_back(
     assert [one["comm"] for one in there["end"]["socket"]["holders"]] == ["busybox"]
     assert namespaces(there) == [net.left.inode, net.router.inode, inside.inode]
     # the device that sent it there names the container at its other end
-    [peer] = [one["peer"] for one in there["steps"] if one["step"] == "sent"][-1:]
+    peer = last_peer(there)
     assert (peer["netns"], peer["container"]["engine"]) == (inside.inode, "docker")
     # the answer is the container's at first, and the published port's at its end
     assert (back["headers"]["source"], back["headers"]["source_port"]) == (CONTAINER, 80)
@@ -109,6 +111,16 @@ def rules(story: Story, owner: str) -> list[dict[str, Any]]:
     functions = [f for one in story["steps"] if one["step"] == "hook" for f in one["functions"]]
     met = [rule for f in functions for one in f["consulted"] for rule in one["rules"]]
     return [rule for rule in met if rule["owner"] == owner]
+
+
+def last_peer(story: Story) -> Any:
+    """The other end of the last device that sent a packet, if it is known."""
+    return [one["peer"] for one in story["steps"] if one["step"] == "sent"][-1]
+
+
+def is_whole(story: Story) -> bool:
+    """Whether a story has what is looked up when its packet comes."""
+    return bool(rules(story, "docker") and last_peer(story))
 
 
 def namespaces(story: Story) -> list[int]:

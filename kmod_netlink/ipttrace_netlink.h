@@ -11,7 +11,7 @@
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
 #define IPTTRACE_FEATURES 0xffU
-#define IPTTRACE_FINGERPRINT 0xe5c654deU
+#define IPTTRACE_FINGERPRINT 0x154b6340U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -218,6 +218,10 @@ enum ipttrace_event_flag {
 	IPTTRACE_EVENT_FLAG_UNCERTAIN = 256,
 	/* spine: priority is valid: the function was not being removed */
 	IPTTRACE_EVENT_FLAG_PRIORITY = 512,
+	/* journey: dropped, and the kernel gives no reason */
+	IPTTRACE_EVENT_FLAG_UNSAID = 1024,
+	/* journey: a SYN came to a socket that has as many connections to accept as it may */
+	IPTTRACE_EVENT_FLAG_QUEUE_FULL = 2048,
 };
 
 /* State of a packet in connection tracking (enum ip_conntrack_info). */

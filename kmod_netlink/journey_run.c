@@ -7,6 +7,7 @@
 #include <linux/skbuff.h>
 #include <net/inet_frag.h>
 #include <net/sock.h>
+#include <net/tcp.h>
 
 #include "compat/regs.h"
 #include "events.h"
@@ -59,6 +60,16 @@ static noinline void tell_function(struct ipttrace_event *event,
 	strscpy(event->chain, name, sizeof(event->chain));
 }
 
+/* Puts the cause of a drop into an event. */
+static void tell_drop(struct ipttrace_event *event,
+		      const struct ipttrace_step *step)
+{
+	tell_function(event, step->object);
+	if (step->value == SKB_NOT_DROPPED_YET ||
+	    step->value == SKB_DROP_REASON_NOT_SPECIFIED)
+		event->flags |= IPTTRACE_EVENT_FLAG_UNSAID;
+}
+
 /*
  * The whole that fragments wait for, by a number that no other one gets: the memory of the queue,
  * its end and all that its fragments have in common. Under the lock of the queue.
@@ -93,7 +104,7 @@ static void step_describe(struct ipttrace_event *event,
 		 step->kind == IPTTRACE_KIND_JOURNEY_WHOLE)
 		event->rule_handle = whole_of(step->object);
 	else if (step->kind == IPTTRACE_KIND_JOURNEY_DROPPED)
-		tell_function(event, step->object);
+		tell_drop(event, step);
 }
 
 /* Puts a socket of IP into an event, by what no other living one has. */
@@ -101,10 +112,16 @@ static void tell_socket(struct ipttrace_event *event, const struct sock *sk)
 {
 	/* freed after a grace period, with its inode */
 	const struct socket *socket = READ_ONCE(sk->sk_socket);
+	const u8 opening = TCPHDR_SYN | TCPHDR_ACK | TCPHDR_RST;
 
 	event->table_handle = atomic64_read(&sk->sk_cookie);
 	if (socket)
 		event->rule_handle = SOCK_INODE((struct socket *)socket)->i_ino;
+	/* tcp_conn_request() consumes what it can make no connection of */
+	if ((event->tcp_flags & opening) == TCPHDR_SYN &&
+	    sk->sk_protocol == IPPROTO_TCP &&
+	    READ_ONCE(sk->sk_state) == TCP_LISTEN && sk_acceptq_is_full(sk))
+		event->flags |= IPTTRACE_EVENT_FLAG_QUEUE_FULL;
 }
 
 /**

@@ -196,6 +196,12 @@ class EventFlag(DocumentedFlag):
     QUEUE_BYPASS = 128, "rule, exit: the packet passes if nobody listens at the queue"
     UNCERTAIN = 256, "table, chain: the ruleset was changing; the rule may be of a later one"
     PRIORITY = 512, "spine: priority is valid: the function was not being removed", Feature.SPINE
+    UNSAID = 1024, "journey: dropped, and the kernel gives no reason", Feature.JOURNEYS
+    QUEUE_FULL = (
+        2048,
+        "journey: a SYN came to a socket that has as many connections to accept as it may",
+        Feature.JOURNEYS,
+    )
 
 
 class Conntrack(Documented):

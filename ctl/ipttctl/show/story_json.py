@@ -362,7 +362,7 @@ class _PlotJson(StepForm[Values]):
         blamed = None if blame is None else plot.record(blame)
         rule = None if blame is None else self.rules.get(blame)
         of_function = blamed is not None and blamed.kind == Kind.SPINE_FUNCTION
-        by_kernel = last.kind == Kind.JOURNEY_DROPPED
+        by_kernel = end.kind.is_drop and last.kind == Kind.JOURNEY_DROPPED
         reason = None
         if by_kernel and self.sources.reason:
             reason = self.sources.reason(last.verdict_data)

@@ -196,6 +196,12 @@ _FUNCTIONS: Final = {
     "udp_destruct_common": _UNREAD,
 }
 
+_USED_UP: Final = {
+    "tcp_v4_rcv": "used up by TCP: of a connection that is over (TIME_WAIT), or not for this host",
+    "tcp_v6_rcv": "used up by TCP: of a connection that is over (TIME_WAIT), or not for this host",
+    "icmpv6_rcv": "used up by ICMPv6, which handled or ignored it",
+}
+
 _TTL: Final = "time to live exceeded"
 _HOPS: Final = "hop limit exceeded"
 _FORBIDDEN: Final = "a route prohibits it"
@@ -226,6 +232,12 @@ _IN_FUNCTIONS: Final = {
     ("QUEUE_PURGE", "inet_sock_destruct"): _UNREAD,
 }
 _UNSAID: Final = frozenset({"", "NOT_SPECIFIED", "NOT_DROPPED_YET"})
+
+
+def used_up_words(function: str) -> str:
+    """What became of a packet that was freed as if dropped, by a function that had handled it."""
+    plain = function.partition(".")[0]
+    return f"{_USED_UP.get(plain, 'used up by the kernel')} ({function})"
 
 
 def drop_words(reason: str | None, number: int, function: str) -> str:

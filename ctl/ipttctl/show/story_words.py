@@ -14,7 +14,7 @@ from ipttctl.events import describe, protocols
 from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily, family_name, ip_version
 from ipttctl.show.rule import Rule, RulesOf
-from ipttctl.show.story_reasons import OF_QUEUES, drop_words
+from ipttctl.show.story_reasons import OF_QUEUES, drop_words, used_up_words
 from ipttctl.show.story_rules import Rules, blamed_at, is_reject, rule_words
 from ipttctl.stories.ends import is_waiting
 from ipttctl.stories.model import (
@@ -349,6 +349,8 @@ def _end_words(plot: Plot, rules: Rules, sources: StorySources, peers: Peers) ->
     where = place_words(plot, peers)
     if end.kind is EndKind.CONSUMED and len(plot.branches) == len(plot.folded):
         where, at = f" {where}" if where else "", end.at
+        if plot.record(at).kind == Kind.JOURNEY_DROPPED:
+            return f"{used_up_words(word(plot.record(at).chain))}{where}"
         return lambda story: f"used up by the kernel ({protocol_name(story.headers[at])}){where}"
     return _other_words(plot, where)
 
@@ -408,6 +410,8 @@ def _drop_words(plot: Plot, rules: Rules, sources: StorySources) -> Part:
     reason = sources.reason(last.verdict_data) if sources.reason else None
     name = None if reason is None else word(reason)
     words = drop_words(name, last.verdict_data, word(last.chain))
+    if end.socket is not None and last.kind != Kind.JOURNEY_DROPPED:
+        words = "too many connections wait for it to accept them"
     if end.socket is not None:
         socket = end.socket
         return lambda story: f"dropped at {socket_words(story, socket, sources)}: {words}"

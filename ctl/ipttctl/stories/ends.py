@@ -11,6 +11,7 @@ from ipttctl.stories.handed import OF_SPINE, is_stolen
 from ipttctl.stories.model import EndKind, StoryEnd
 from ipttctl.stories.occurrences import Weight, drops_without_reason, freed, function_of
 from ipttctl.stories.steps import OF_HOOKS, hook_place
+from ipttctl.stories.used_up import is_used_up
 from ipttproto import EventFlag, Kind, Verdict
 
 _DECIDING: Final = frozenset({Kind.CHAIN_RULE, Kind.CHAIN_POLICY})
@@ -50,12 +51,15 @@ def end_of(
         # GRO refused it, and it went on
         merging = None
     joined = merging is not None or is_waiting([record.kind for record in records])
+    at_socket = socket is not None and step == socket
     within = dropped is not None and _goes_with_another(records[dropped], is_part=joined)
-    if dropped is not None and not within:
+    if dropped is not None and not within and not is_used_up(records, dropped, at_socket=at_socket):
         return end(EndKind.KERNEL, dropped)
-    used = dropped if within else _last(records, {Kind.JOURNEY_FREED})
+    used = _last(records, {Kind.JOURNEY_FREED}) if dropped is None else dropped
     at = last if used is None else used
-    if socket is not None and step == socket:
+    if socket is not None and at_socket:
+        if used is not None and used != dropped and records[socket].flags & EventFlag.QUEUE_FULL:
+            return end(EndKind.KERNEL, used)
         return end(EndKind.DELIVERED, socket if used is None else used)
     stolen = kept is not None and records[kept].verdict == Verdict.STOLEN
     if used is not None:

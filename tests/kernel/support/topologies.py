@@ -126,11 +126,15 @@ def end_text(story: Story) -> str:
     return text(story)[-1]
 
 
-def socket_of(where: Namespace, kind: int = socket.SOCK_DGRAM) -> socket.socket:
-    """A socket of IPv4 in a namespace, held by this process."""
+def socket_of(
+    where: Namespace,
+    kind: int = socket.SOCK_DGRAM,
+    family: socket.AddressFamily = socket.AF_INET,
+) -> socket.socket:
+    """A socket in a namespace, held by this process."""
     fd = os.open(where.path, os.O_RDONLY)
     try:
-        made = socket_in(fd, socket.AF_INET, kind)
+        made = socket_in(fd, family, kind)
     finally:
         os.close(fd)
     made.settimeout(20)

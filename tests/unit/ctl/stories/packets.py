@@ -125,16 +125,10 @@ class Traveller:
         named = {"rule_handle": inode, "table_handle": cookie, "verdict_data": uid}
         self.add(Kind.JOURNEY_SOCKET, **{"hook": 0, "pf": 0, **named, **members})
 
-    def dropped(self, reason: int, function: str, module: str = "") -> None:
+    def dropped(self, reason: int, function: str, module: str = "", **members: Any) -> None:
         """The kernel dropped the packet."""
-        self.add(
-            Kind.JOURNEY_DROPPED,
-            hook=0,
-            pf=0,
-            verdict_data=reason,
-            chain=function.encode(),
-            table=module.encode(),
-        )
+        named = {"verdict_data": reason, "chain": function.encode(), "table": module.encode()}
+        self.add(Kind.JOURNEY_DROPPED, **{"hook": 0, "pf": 0, **named, **members})
 
     def merged(self, into: int, **members: Any) -> None:
         """GRO merges the packet into another one."""

@@ -286,3 +286,76 @@ def test_an_icmp_message_of_which_sockets_got_copies() -> None:
         assert story.branches[0].end.kind is EndKind.DELIVERED
         assert story.end.kind is kind
         assert is_drop(story) == (kind is EndKind.KERNEL)
+
+
+UNSAID = {"flags": EventFlag.UNSAID}
+
+
+@pytest.mark.parametrize(
+    ("function", "reason", "members"),
+    [
+        # an ACK behind a FIN
+        ("tcp_rcv_state_process", 1, UNSAID),
+        # the FIN to a connection that no process has
+        ("sk_stream_kill_queues", 1, UNSAID),
+        ("sk_stream_kill_queues", 76, {}),
+    ],
+)
+def test_what_a_connection_used_was_delivered(
+    function: str, reason: int, members: dict[str, EventFlag]
+) -> None:
+    packet = at_input()
+    packet.leave()
+    packet.socket()
+    packet.dropped(reason, function, **members)
+    story = one_story(packet)
+    assert story.end.kind is EndKind.DELIVERED
+    assert not is_drop(story)
+    assert story.times[story.end.at] == packet.time
+
+
+@pytest.mark.parametrize(
+    ("function", "flags", "kind"),
+    [
+        ("tcp_v4_rcv", EventFlag.UNSAID, EndKind.CONSUMED),
+        ("tcp_v6_rcv", EventFlag.UNSAID, EndKind.CONSUMED),
+        ("icmpv6_rcv", EventFlag.UNSAID, EndKind.CONSUMED),
+        # there is a reason, as no socket or a checksum
+        ("tcp_v4_rcv", EventFlag(0), EndKind.KERNEL),
+        ("icmpv6_rcv", EventFlag(0), EndKind.KERNEL),
+        # the header is not whole
+        ("tcp_v4_rcv", EventFlag.UNSAID | EventFlag.TRUNCATED, EndKind.KERNEL),
+        ("ip_rcv_finish_core", EventFlag.UNSAID, EndKind.KERNEL),
+        # no connection: a process would have had what it brought
+        ("tcp_rcv_state_process", EventFlag.UNSAID, EndKind.KERNEL),
+    ],
+)
+def test_what_was_handled_without_a_socket_is_no_drop(
+    function: str, flags: EventFlag, kind: EndKind
+) -> None:
+    packet = at_input()
+    packet.leave()
+    packet.dropped(2, function, flags=flags)
+    assert one_story(packet).end.kind is kind
+
+
+def test_a_socket_drops_what_it_has_a_reason_for() -> None:
+    for function, members in (
+        ("tcp_rcv_state_process", {}),
+        ("tcp_v4_rcv", UNSAID),
+        ("inet_sock_destruct", UNSAID),
+    ):
+        packet = at_input()
+        packet.leave()
+        packet.socket()
+        packet.dropped(2, function, **members)
+        assert one_story(packet).end.kind is EndKind.KERNEL
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_listening_socket_whose_queue_is_full_makes_no_connection(full: bool) -> None:
+    packet = at_input()
+    packet.leave()
+    packet.socket(flags=EventFlag.QUEUE_FULL if full else EventFlag(0))
+    packet.freed()
+    assert one_story(packet).end.kind is (EndKind.KERNEL if full else EndKind.DELIVERED)

@@ -108,8 +108,9 @@ def apply(
     wave and of those before go back to what the fleet had declared there before, and the exit
     status is 1. Programs of sources are compiled here; objects go to the hub's store.
 
-    One roll-out at a time. If this is killed, run it again: it goes on where it was. `ipttctl fleet
-    undo` has it undone instead.
+    One roll-out at a time. If this is killed, run it again: it goes on where it was. If it was done
+    and its hosts are as they were kept, there is nothing to do. `ipttctl fleet undo` has it undone
+    instead.
     """
     guards = parse_guards(guard)
     watched = seconds("--pause", pause, _DAY)

@@ -161,12 +161,21 @@ def undo(
 
 
 @app.command()
-def status(hub: HubOption = None, output_form: OutputOption = Output.TEXT) -> None:
-    """Print the last roll-out: whose it is, which step is taken, and its hosts by waves."""
+def status(
+    patience: PatienceOption = "5s",
+    hub: HubOption = None,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Print the last roll-out: whose it is, which step is taken, and its hosts by waves.
+
+    Hosts whose waves were kept are asked whether they are as they were then. Those that are not
+    are named; the exit status is 9 then, or 1 if a host does not say.
+    """
+    patient = seconds("--patience", patience, 3600)
     require("msgspec", "nats", "nkeys")
     from ipttctl.cli import fleet_run  # noqa: PLC0415  # see hosts
 
-    fleet_run.tell_last(fleet_run.HubAsked(hub), output_form)
+    fleet_run.tell_last(fleet_run.HubAsked(hub, patience=patient), output_form)
 
 
 @app.command()

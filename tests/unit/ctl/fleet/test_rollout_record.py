@@ -43,6 +43,20 @@ def test_names_that_are_not_utf_8_are_escaped_in_a_record() -> None:
     assert (found["file"], found["who"]) == ("caf\\xe9.yaml", "\\xff@vm")
 
 
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [
+        *(("apply", ["a"]), ("watch", ["a"]), ("confirm", ["a"]), ("done", ["a", "b"])),
+        *(("undo", []), ("undone", [])),
+    ],
+)
+def test_hosts_have_kept_the_waves_before(step: Any, kept: list[str]) -> None:
+    record = msgspec.structs.replace(
+        order_of(NEW).record([]), waves=[["a"], ["b"]], boots={"a": "", "b": ""}, wave=1, step=step
+    )
+    assert record.kept == kept
+
+
 def test_a_user_whose_name_is_not_utf_8_can_undo(servers: TwoServers) -> None:
     async def run() -> None:
         async with asking(servers) as asker:

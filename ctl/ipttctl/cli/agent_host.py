@@ -110,13 +110,7 @@ class LocalHost:
         except IpttctlError:
             # the reader says why there are no events
             pass
-        within = None
-        if self._scope.namespace is not None:
-            try:
-                within = netns.resolve(self._scope.namespace).cookie
-            except IpttctlError:
-                # it may be made later
-                within = 0
+        within = None if self._scope.namespace is None else self._within()
         return Facts(os.uname().release, identity.boot_id, VERSION, module, features, within)
 
     def clock(self) -> int:
@@ -128,9 +122,11 @@ class LocalHost:
         return LocalSource()
 
     def links(self) -> list[dict[str, Any]]:
-        """All links."""
+        """All links, or those of the namespace."""
+        within = self._within()
         with Controller() as controller:
-            return [link_object(link) for link in controller.links()]
+            found = [link for link in controller.links() if self._scope.has(link, within)]
+            return [link_object(link) for link in found]
 
     def trace(self, order: TraceOrder) -> LocalTrace:
         """Attach the links of a trace."""
@@ -139,8 +135,12 @@ class LocalHost:
     def detach(self, link: int | str, reason: str) -> dict[str, Any]:
         """Detach a link."""
         with Controller() as controller:
-            named = self._scope.inside(link) if isinstance(link, str) else link
-            return link_object(controller.detach(named, reason=reason))
+            if isinstance(link, str):
+                return link_object(controller.detach(self._scope.inside(link), reason=reason))
+            # numbers are the module's, and names are not
+            if not self._scope.has(controller.link(link), self._within()):
+                raise UsageError(f"link {link} is not in namespace {self._scope.namespace}")
+            return link_object(controller.detach(link, reason=reason))
 
     def attach(self, link: Mapping[str, Any], directory: Path, reason: str) -> dict[str, Any]:
         """Attach a persistent link."""
@@ -229,6 +229,16 @@ class LocalHost:
             named = self._scope.inside(link)
             found = controller.rollback(named, reason=reason)
             return link_object(next((one for one in found if one.name == named), found[0]))
+
+    def _within(self) -> int:
+        """The cookie of the agent's namespace; 0 if it has none, or that is not there."""
+        if self._scope.namespace is None:
+            return 0
+        try:
+            return netns.resolve(self._scope.namespace).cookie
+        except IpttctlError:
+            # it may be made later
+            return 0
 
     def _apply(
         self, controller: Controller, wanted: State, terms: Terms, reason: str

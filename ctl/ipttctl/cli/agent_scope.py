@@ -43,6 +43,16 @@ class AgentScope:
         """Whether others declared a link here."""
         return link.labels.get(OWNER_LABEL) == self.owner
 
+    def has(self, link: Link, within: int) -> bool:
+        """Whether a link is in the part that the agent is for, or was made there by others.
+
+        ``within`` is the cookie of the namespace, 0 while it is not there: links outlive it.
+        """
+        if self.namespace is None or self.declares(link):
+            return True
+        there = link.hook.values(None).get("netns_cookie")
+        return link.name.startswith(self.inside("")) or bool(within and there == within)
+
     def state(self, links: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The content of a file that declares links as others name and describe them.
 

@@ -19,7 +19,7 @@ from ipttctl.errors import (
 FAILED: Final = 8
 """Exit status of doctor when a check failed."""
 DIFFERS: Final = 9
-"""Exit status of diff when something would change."""
+"""Exit status of diff when something would change, or of fleet status when something did."""
 NOT_EXECUTABLE: Final = 126
 """Exit status of run if the command cannot be executed, the same as a shell's."""
 NOT_FOUND: Final = 127
@@ -37,7 +37,8 @@ EXIT_CODES: Final = {
     6: "there is no such link",
     7: "the link is not as the --expect options say, or was swapped meanwhile",
     FAILED: "doctor found that something is missing",
-    DIFFERS: "diff found that something is not as declared",
+    DIFFERS: "diff found that something is not as declared, or fleet status that a host is not as "
+    "it was kept",
     LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",
     NameTakenError.exit_code: "another link has the name",
     SwapWaitingError.exit_code: "the last swap of the link waits to be confirmed or rolled back",

@@ -108,8 +108,9 @@ def apply(
     wave and of those before go back to what the fleet had declared there before, and the exit
     status is 1. Programs of sources are compiled here; objects go to the hub's store.
 
-    One roll-out at a time. If this is killed, run it again: it goes on where it was. `ipttctl fleet
-    undo` has it undone instead.
+    One roll-out at a time. If this is killed, run it again: it goes on where it was. If it was done
+    and its hosts are as they were kept, there is nothing to do. `ipttctl fleet undo` has it undone
+    instead.
     """
     guards = parse_guards(guard)
     watched = seconds("--pause", pause, _DAY)
@@ -160,12 +161,21 @@ def undo(
 
 
 @app.command()
-def status(hub: HubOption = None, output_form: OutputOption = Output.TEXT) -> None:
-    """Print the last roll-out: whose it is, which step is taken, and its hosts by waves."""
+def status(
+    patience: PatienceOption = "5s",
+    hub: HubOption = None,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Print the last roll-out: whose it is, which step is taken, and its hosts by waves.
+
+    Hosts whose waves were kept are asked whether they are as they were then. Those that are not
+    are named; the exit status is 9 then, or 1 if a host does not say.
+    """
+    patient = seconds("--patience", patience, 3600)
     require("msgspec", "nats", "nkeys")
     from ipttctl.cli import fleet_run  # noqa: PLC0415  # see hosts
 
-    fleet_run.tell_last(fleet_run.HubAsked(hub), output_form)
+    fleet_run.tell_last(fleet_run.HubAsked(hub, patience=patient), output_form)
 
 
 @app.command()

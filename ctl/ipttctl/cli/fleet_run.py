@@ -8,7 +8,7 @@ import getpass
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from ipttctl.errors import IpttctlError
 from ipttctl.fleet.asker import Asker, read_hub
 from ipttctl.fleet.bundle import Bundle, Signer, read_bundle
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
+from ipttctl.fleet.host_status import HostsChanged, hosts_changed
 from ipttctl.fleet.rollout import VERBS, HaltedError, Rollout, RolloutOrder
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
 from ipttctl.fleet.uploads import upload
@@ -217,12 +218,33 @@ def _who() -> str:
 
 
 def tell_last(asked: HubAsked, form: Output) -> None:
-    """Print the last roll-out, with its hosts by waves."""
-    found = asking(asked.hub, lambda asker: RolloutStore(asker).read())
+    """Print the last roll-out, with its hosts by waves, and those that are not as they were kept.
+
+    Raises:
+        typer.Exit: there are some, or a host does not say.
+    """
+
+    async def work(asker: Asker) -> tuple[RolloutRecord, HostsChanged] | None:
+        record = await RolloutStore(asker).read()
+        if record is None:
+            return None
+        return record, await hosts_changed(asker, record, asked.patience)
+
+    found = asking(asked.hub, work)
     if found is None:
         note("there was no roll-out yet")
         return
-    tell_record(found, form, whole=True)
+    record, hosts = found
+    if form is Output.JSON:
+        lines([dumps(msgspec.to_builtins(record) | asdict(hosts))])
+    else:
+        tell_record(record, form, whole=True)
+        for called, reasons in asdict(hosts).items():
+            lines(f"{called}: {host}: {why}" for host, why in sorted(reasons.items()))
+    if hosts.unknown:
+        raise typer.Exit(1)
+    if hosts.changed:
+        raise typer.Exit(DIFFERS)
 
 
 def tell_record(record: RolloutRecord, form: Output, *, whole: bool = False) -> None:

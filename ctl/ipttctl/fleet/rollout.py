@@ -20,11 +20,18 @@ import msgspec
 
 from ipttctl.errors import IpttctlError
 from ipttctl.escape import escape
-from ipttctl.fleet.asker import AnswerError, Asker, BusyError, HubError, SilentHostError
+from ipttctl.fleet.asker import (
+    PATIENCE,
+    AnswerError,
+    Asker,
+    BusyError,
+    HubError,
+    SilentHostError,
+)
 from ipttctl.fleet.bundle import Bundle, Signer
 from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.heartbeat import Heartbeat
-from ipttctl.fleet.host import FleetLink
+from ipttctl.fleet.host_status import StatusAnswer, hosts_changed, read_status, why_not_there
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
 from ipttctl.fleet.tasks import end_tasks
 from ipttctl.fleet.waves import Waves
@@ -47,16 +54,6 @@ class HaltedError(IpttctlError):
 
 class _HaltError(Exception):
     """A reason to halt."""
-
-
-class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of a host to ``status``."""
-
-    rollout: str | None
-    state: str
-    why: str
-    boot: str
-    links: list[FleetLink]
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,8 @@ class Rollout:
     async def begin(self, order: RolloutOrder, hosts: Callable[[], Any]) -> bool:
         """Begin a roll-out to the hosts that a call finds, or go on with the same one.
 
-        Returns whether it is a new one.
+        If the last one was the same, and these hosts are as it left them, there is nothing to do:
+        a new one would have nothing to go back to but what it brings. Returns whether it is new.
 
         Raises:
             TakenError: another one is not at its end.
@@ -163,7 +161,13 @@ class Rollout:
         """
         found = await self._store.read()
         if found is None or found.ended:
-            record = order.record(await hosts())
+            there = await hosts()
+            if found and order.meant(found) and await self._stands(found, there):
+                self._record = found
+                count = counted(len(there), "host")
+                self._tell(f"roll-out {found.rollout} of {found.file} is done already on {count}")
+                return False
+            record = order.record(there)
             await self._put(record)
             count = counted(len(record.boots), "host")
             self._tell(f"roll-out {record.rollout} of {record.file} to {count}")
@@ -218,6 +222,13 @@ class Rollout:
             with suppress(IpttctlError, TimeoutError):
                 async with asyncio.timeout(_RELEASE):
                     await self._change(holder="")
+
+    async def _stands(self, record: RolloutRecord, hosts: Collection[Heartbeat]) -> bool:
+        """Whether a roll-out is done, to these hosts, and they are as it left them."""
+        if record.step != "done" or record.boots != {one.host: one.boot for one in hosts}:
+            return False
+        found = await hosts_changed(self._asker, record, min(self._patience, PATIENCE))
+        return record.kept == record.hosts and not (found.changed or found.unknown)
 
     async def _step(self, bundle: Bundle | None, signer: Signer) -> None:
         record = self.record
@@ -279,16 +290,11 @@ class Rollout:
     def _status(self, host: str, answer: dict[str, Any]) -> StatusAnswer:
         """The status of a host, which has the state on trial, or has kept it."""
         try:
-            status = msgspec.convert(answer, StatusAnswer)
-        except msgspec.ValidationError:
-            raise _HaltError(f"{host}: the answer to status is none") from None
-        if status.boot != self.record.boots.get(host):
-            raise _HaltError(f"{host}: it was started again")
-        if status.rollout != self.record.rollout or status.state not in ("trial", "kept"):
-            raise _HaltError(f"{host}: {status.why or 'the roll-out is not there'}")
-        if status.why:
-            # what was kept is not as it was any more
-            raise _HaltError(f"{host}: {status.why}")
+            status = read_status(host, answer)
+        except AnswerError as error:
+            raise _HaltError(str(error)) from None
+        if why := why_not_there(self.record, host, status):
+            raise _HaltError(f"{host}: {why}")
         return status
 
     def _check_guards(

@@ -87,6 +87,15 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
         """The hosts that may have the new state."""
         return [host for wave in self.waves[: self.wave + 1] for host in wave]
 
+    @property
+    def kept(self) -> list[str]:
+        """The hosts that have kept the new state, none of them once all are to go back."""
+        if self.step == "done":
+            return self.reached
+        if self.step in ("undo", "undone"):
+            return []
+        return [host for wave in self.waves[: self.wave] for host in wave]
+
     def where(self) -> str:
         """The step in words."""
         if self.ended:

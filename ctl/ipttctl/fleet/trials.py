@@ -184,7 +184,7 @@ class Trials:
 
     def rollback(self, rollout: str) -> dict[str, Any]:
         """Make all as it was before a roll-out, and refuse to apply it from now on."""
-        return {"steps": self._undo(rollout, "it was undone here", self._read().base or {})}
+        return {"steps": self._undo(rollout, "it was undone here", self._before(rollout))}
 
     def status(self) -> dict[str, Any]:
         """The last roll-out here, what became of it, and the links that the fleet declared."""
@@ -210,9 +210,7 @@ class Trials:
 
     def needed(self, rollout: str) -> set[str]:
         """The digests of the objects to which undoing a roll-out goes back."""
-        journal = self._read()
-        here = journal.trial is not None and journal.trial.rollout == rollout
-        return _digests(journal.base or {}) if here else set()
+        return _digests(self._before(rollout))
 
     def used(self) -> set[str]:
         """The digests of the objects of before, and of those of now."""
@@ -229,6 +227,12 @@ class Trials:
             journal = msgspec.structs.replace(journal, base=dict(base), trial=None)
         self._write(_with_undone(journal, rollout, why))
         return steps
+
+    def _before(self, rollout: str) -> dict[str, Declared]:
+        """The state to which undoing a roll-out goes back; none if it is not here."""
+        journal = self._read()
+        trial = journal.trial
+        return self._back(journal, trial) if trial and trial.rollout == rollout else {}
 
     def _back(self, journal: RolloutJournal, trial: HostTrial) -> dict[str, Declared]:
         """The state before a trial, as far as it may come back.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from ipttctl.cli.agent_scope import AgentScope
 from ipttctl.errors import UsageError
 from ipttctl.link.model import Link
 from ipttctl.state.model import OWNER_LABEL
+from ipttctl.system import netns
+from ipttproto import Command
 from ipttproto.family import limit
-from tests.unit.ctl.support import link
+from tests.unit.ctl.support import FakeModule, chain_link, link, nf_link
 
 LINK = {"hook": "nf:inet4/input", "object": {"packet": "see.o:see"}}
 
@@ -71,3 +74,41 @@ def test_a_name_that_gets_too_long_is_refused() -> None:
         UsageError, match=rf"^link {long} would be called web\.{long} in the module"
     ):
         AgentScope("web").state({long: LINK})
+
+
+@pytest.mark.usefixtures("answering")
+def test_links_of_other_namespaces_are_neither_listed_nor_detached(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By number either: all agents of a module have the same numbers."""
+    owner = {"key": OWNER_LABEL, "value": "fleet.web"}
+    there = {
+        3: link(),
+        4: nf_link(**{"netns-cookie": 5}),
+        5: chain_link(**{"netns-cookie": 6}),
+        # its namespace is gone
+        6: nf_link(link=6, labels={"label": [owner]}, **{"netns-cookie": 0}),
+        7: nf_link(link=7, name="web.see", **{"netns-cookie": 0}),
+    }
+
+    def get(_: Command, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [there[asked["link"]]] if "link" in asked else list(there.values())
+
+    module.handlers[Command.GET] = get
+    monkeypatch.setattr(netns, "resolve", lambda _: netns.Identity(1, 5))
+    web = LocalHost("web")
+    assert [one["link"] for one in web.links()] == [4, 6, 7]
+    for number in (3, 5):
+        with pytest.raises(UsageError, match=rf"^link {number} is not in namespace web"):
+            web.detach(number, "a test")
+    assert module.requested(Command.DETACH) == []
+    for number in (4, 6, 7):
+        web.detach(number, "a test")
+    assert [one["link"] for one in module.requested(Command.DETACH)] == [4, 6, 7]
+    assert [one["link"] for one in LocalHost().links()] == list(there)
+
+    def gone(_: str) -> netns.Identity:
+        raise UsageError("there is no network namespace web")
+
+    monkeypatch.setattr(netns, "resolve", gone)
+    assert [one["link"] for one in web.links()] == [6, 7]

@@ -7,10 +7,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from ipttctl.fleet.asker import Asker, connected
 from ipttctl.fleet.bundle import Bundle, Signer
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
-from ipttctl.fleet.rollout import Rollout, RolloutOrder
+from ipttctl.fleet.rollout import HaltedError, Rollout, RolloutOrder
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore
 from ipttctl.fleet.uploads import upload
 from tests.unit.ctl.fleet.fleet_host import FleetHost, TwoServers, bundle_of, programs_of
@@ -51,6 +53,15 @@ async def roll(
     finally:
         await rollout.release()
     return rollout.record, told
+
+
+async def undo_last(asker: Asker, count: int = 2) -> None:
+    """Have the last roll-out undone, on as many hosts."""
+    rollout = Rollout(asker, RolloutStore(asker), patience=5, lease=1.0)
+    await rollout.begin_undoing("ann wants it so")
+    undone = f"undone on {count} of {count} hosts: ann wants it so"
+    with pytest.raises(HaltedError, match=undone):
+        await rollout.run(None, NO_GRANTS)
 
 
 async def record_of(asker: Asker) -> RolloutRecord:

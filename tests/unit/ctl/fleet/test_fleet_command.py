@@ -178,6 +178,45 @@ def test_a_file_is_rolled_out_with_grants_and_undone(
     asyncio.run(run())
 
 
+def test_hosts_that_are_not_as_they_were_kept_are_told(
+    servers: TwoServers, signer: Key, state: Path
+) -> None:
+    hosts = [FleetHost() for _ in range(4)]
+
+    async def run() -> None:
+        chosen = (str(state), "--hosts", "role=node", "--sign", str(signer.seed))
+        async with trusting(servers, signer, hosts):
+            status, _, err = await ipttctl(servers, "apply", *chosen, "--pause", "500ms")
+            assert status == 0, err
+            status, out, _ = await ipttctl(servers, "status")
+            assert status == 0
+            assert "web2" not in out.replace("wave 2: web2, web3, web4", "")
+            hosts[1].reboot()
+            del hosts[2].links_now["lim"]
+            status, out, err = await ipttctl(servers, "status")
+            assert (status, err) == (9, "")
+            assert out.splitlines()[1:] == [
+                *("wave 1: web1", "wave 2: web2, web3, web4"),
+                "changed: web2: it was started again",
+                "changed: web3: link lim is not there any more",
+            ]
+        # those of two hosts, which are not there
+        async with trusting(servers, signer, hosts[:2]):
+            status, out, err = await ipttctl(servers, "status", "-o", "json")
+            assert (status, err) == (1, "")
+            found = json.loads(out)
+            assert (found["step"], found["changed"]) == ("done", {"web2": "it was started again"})
+            silent = "there is no agent that hears status"
+            assert found["unknown"] == {"web3": silent, "web4": silent}
+            status, out, _ = await ipttctl(servers, "status")
+            assert status == 1
+            assert out.splitlines()[-2:] == [
+                f"unknown: {one}: {silent}" for one in ("web3", "web4")
+            ]
+
+    asyncio.run(run())
+
+
 def test_a_filter_is_signed_as_the_file_declares_it(
     servers: TwoServers, signer: Key, state: Path
 ) -> None:

@@ -25,7 +25,7 @@ from tests.unit.ctl.fleet.fleet_host import (
     order_of,
     programs_of,
 )
-from tests.unit.ctl.fleet.rolling import NEW, OLD, asking, have, record_of, roll
+from tests.unit.ctl.fleet.rolling import NEW, OLD, asking, have, record_of, roll, undo_last
 from tests.unit.ctl.fleet.support import until
 
 DROPPING = filters(NEW)
@@ -105,6 +105,39 @@ def test_all_hosts_get_the_state_wave_by_wave(servers: TwoServers) -> None:
             assert all(
                 steps == [] for host in hosts for what, steps in host.done if what == "apply"
             )
+
+    asyncio.run(run())
+
+
+def test_the_same_again_leaves_what_undoing_goes_back_to(servers: TwoServers) -> None:
+    hosts = [FleetHost() for _ in range(2)]
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
+            await have(asker, hosts, OLD)
+            first, _ = await roll(asker, order_of(NEW), count=2)
+            again, told = await roll(asker, order_of(NEW), count=2)
+            assert again == first
+            assert told == [f"roll-out {first.rollout} of state.yaml is done already on 2 hosts"]
+            await undo_last(asker)
+            assert all(host.programs() == programs_of(OLD) for host in hosts)
+
+    asyncio.run(run())
+
+
+def test_the_same_again_is_a_new_one_where_something_has_changed(servers: TwoServers) -> None:
+    hosts = [FleetHost() for _ in range(2)]
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
+            await have(asker, hosts, OLD)
+            first, _ = await roll(asker, order_of(NEW), count=2)
+            del hosts[1].links_now["b"]
+            second, _ = await roll(asker, order_of(NEW), count=2)
+            # or where it is to be watched in another way
+            third, _ = await roll(asker, order_of(NEW, guards=("drops < 10/s",)), count=2)
+            assert len({one.rollout for one in (first, second, third)}) == 3
+            assert all(host.programs() == programs_of(NEW) for host in hosts)
 
     asyncio.run(run())
 

@@ -15,7 +15,7 @@ import pytest
 from nats.js.kv import KeyValue
 
 from ipttctl.fleet.asker import Asker, HubError
-from ipttctl.fleet.rollout import HaltedError, Rollout
+from ipttctl.fleet.rollout import Rollout
 from ipttctl.fleet.rollout_record import RolloutStore, TakenError
 from tests.unit.ctl.fleet.fleet_host import (
     FleetHost,
@@ -24,7 +24,7 @@ from tests.unit.ctl.fleet.fleet_host import (
     order_of,
     programs_of,
 )
-from tests.unit.ctl.fleet.rolling import NEW, NO_GRANTS, OLD, asking, have, record_of, roll
+from tests.unit.ctl.fleet.rolling import NEW, OLD, asking, have, record_of, roll, undo_last
 from tests.unit.ctl.fleet.support import until
 
 
@@ -41,6 +41,20 @@ def test_names_that_are_not_utf_8_are_escaped_in_a_record() -> None:
     record = replace(order_of(NEW), file="caf\udce9.yaml", who="\udcff@vm").record([])
     found = json.loads(msgspec.json.encode(record))
     assert (found["file"], found["who"]) == ("caf\\xe9.yaml", "\\xff@vm")
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [
+        *(("apply", ["a"]), ("watch", ["a"]), ("confirm", ["a"]), ("done", ["a", "b"])),
+        *(("undo", []), ("undone", [])),
+    ],
+)
+def test_hosts_have_kept_the_waves_before(step: Any, kept: list[str]) -> None:
+    record = msgspec.structs.replace(
+        order_of(NEW).record([]), waves=[["a"], ["b"]], boots={"a": "", "b": ""}, wave=1, step=step
+    )
+    assert record.kept == kept
 
 
 def test_a_user_whose_name_is_not_utf_8_can_undo(servers: TwoServers) -> None:
@@ -225,6 +239,7 @@ Asker.ask = asked
 async def main():
     async with connected(HubConfig(url=url, nkey=seed)) as asker:
         await roll(asker, order_of(NEW), count=2)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
 """
@@ -233,7 +248,7 @@ STEPS = 11
 """Steps of a roll-out to two hosts in two waves: 7 records, 2 times apply, 2 times confirm."""
 
 
-@pytest.mark.parametrize("left", range(STEPS))
+@pytest.mark.parametrize("left", range(STEPS + 1))
 def test_a_roll_out_goes_on_wherever_it_was_killed(servers: TwoServers, left: int) -> None:
     hosts = [FleetHost() for _ in range(2)]
 
@@ -248,13 +263,15 @@ def test_a_roll_out_goes_on_wherever_it_was_killed(servers: TwoServers, left: in
             assert killed.returncode == -signal.SIGKILL, err.decode()
             record = await RolloutStore(asker).read()
             assert (record is None) == (left == 0)
-            assert record is None or not record.ended
+            assert record is None or record.ended == (left == STEPS)
             before = record and record.rollout
             again, _ = await roll(asker, order_of(NEW), count=2)
             assert again.step == "done"
             assert before is None or again.rollout == before
             assert all(host.programs() == programs_of(NEW) for host in hosts)
             assert not any(one.before for host in hosts for one in host.links_now.values())
+            await undo_last(asker)
+            assert all(host.programs() == programs_of(OLD) for host in hosts)
 
     asyncio.run(run())
 
@@ -270,10 +287,7 @@ def test_a_roll_out_that_was_killed_can_be_undone(servers: TwoServers) -> None:
             killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *arguments)
             assert await asyncio.wait_for(killed.wait(), 60) == -signal.SIGKILL
             assert hosts[0].programs() == programs_of(NEW)
-            rollout = Rollout(asker, RolloutStore(asker), patience=5, lease=1.0)
-            await rollout.begin_undoing("ann wants it so")
-            with pytest.raises(HaltedError, match="undone on 2 of 2 hosts: ann wants it so"):
-                await rollout.run(None, NO_GRANTS)
+            await undo_last(asker)
             assert all(host.programs() == programs_of(OLD) for host in hosts)
 
     asyncio.run(run())

@@ -140,17 +140,33 @@ def test_nothing_comes_back_by_itself_after_a_reboot(
     assert host.programs() == {}
 
 
-def test_what_is_not_allowed_any_more_does_not_come_back_by_itself(
-    host: FleetHost, trials: Trials, directory: Path
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_is_not_allowed_any_more_does_not_come_back(
+    host: FleetHost, trials: Trials, directory: Path, asked: bool
 ) -> None:
-    """Swaps are rolled back and new links go all the same."""
-    trials.apply(tried(0.05))
+    """Swaps are rolled back and new links go all the same, by themselves or if somebody asks."""
+    trials.apply(tried(3600 if asked else 0.05))
     # the swap that waits lets nothing go
     del host.links_now["gone"]
     time.sleep(0.1)
     again = Trials(host, directory, "a test", allowed=False)
-    assert again.expire() == f"roll-out {ROLLOUT} was not kept in time, and is undone"
+    if asked:
+        again.rollback(ROLLOUT)
+    else:
+        assert again.expire() == f"roll-out {ROLLOUT} was not kept in time, and is undone"
     assert host.programs() == programs_of(bundle_of(a="old"))
+
+
+def test_nothing_that_was_kept_comes_back_where_it_is_not_allowed_any_more(
+    host: FleetHost, trials: Trials, directory: Path
+) -> None:
+    """Nor is its object asked for."""
+    trials.apply(tried())
+    trials.confirm(ROLLOUT)
+    again = Trials(host, directory, "a test", allowed=False)
+    assert again.needed(ROLLOUT) == set()
+    again.rollback(ROLLOUT)
+    assert host.programs() == {}
 
 
 def test_what_somebody_kept_of_it_goes_where_nothing_may_come_back(

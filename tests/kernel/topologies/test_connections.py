@@ -11,6 +11,7 @@ import pytest
 
 from ipttctl.link.controller import Controller
 from ipttctl.stories.model import Story
+from ipttproto import Kind
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.journeys import following
 from tests.kernel.support.kernel import settled, wait_for
@@ -81,7 +82,9 @@ def test_a_connection_that_is_closed_has_no_drops(
         settled(lambda: statistic(net.left, "TcpInSegs"))
     assert not drops(journey.stories)
     # each segment that came in has a story; those with data merge, perhaps
-    assert len(journey.stories) >= statistic(net.left, "TcpInSegs") - before > 4
+    assert len(journey.stories) >= statistic(net.left, "TcpInSegs") - before >= 4
+    # the kernel told of drops
+    assert [one for one in journey.events if one.kind == Kind.JOURNEY_DROPPED]
 
 
 def test_a_connection_that_nobody_accepts_is_refused_by_the_full_queue(

@@ -488,6 +488,30 @@ def test_people_are_told_what_is_awaited(
     assert all(not line.startswith("watching") for line in shown.split("\r\033[K")[-1].splitlines())
 
 
+@pytest.mark.parametrize(
+    ("options", "counts"), [(["--summary"], True), (["--summary", "-o", "json"], True), ([], False)]
+)
+def test_stories_are_counted_while_none_is_printed(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch, options: list[str], *, counts: bool
+) -> None:
+    when_traced(module, message(delivered(1), delivered(2)))
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    assert run(["trace", "--stop-after", "0.5", *options]) == 0
+    shown = terminal.getvalue()
+    assert ("\r\033[Kwatching, 2 stories counted\r\033[K" in shown) == counts
+    assert ("counted" in shown) == counts
+
+
+def test_a_summary_on_a_terminal_says_itself_how_many(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    when_traced(module, message(delivered(1)))
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    assert run(["trace", "--summary", "--stop-after", "0.5"]) == 0
+    assert "counted" not in terminal.getvalue()
+
+
 def test_nothing_stands_in_the_way_of_a_command_that_runs(
     module: FakeModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:

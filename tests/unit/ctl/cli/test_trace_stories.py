@@ -277,7 +277,7 @@ def test_verbose_stories_have_every_function(
     assert "ipv4_conntrack_in (nf_conntrack): accept" in capsys.readouterr().out
 
 
-def test_packets_that_are_not_followed_are_counted(
+def test_it_is_counted_how_often_a_packet_is_not_followed(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The module counts for all journeys since it was loaded."""
@@ -297,7 +297,9 @@ def test_packets_that_are_not_followed_are_counted(
     module.handlers[Command.DETACH] = counted(detach, 10, 2)
     assert run(["trace", "--stop-after", "20", "-c", "1"]) == 0
     told = capsys.readouterr().err.splitlines()[-2]
-    assert told == ("1 story told, 7 packets not followed for lack of room, lost sight of 1 packet")
+    assert told == (
+        "1 story told, 7 times a packet was not followed for lack of room, lost sight of 1 packet"
+    )
 
 
 def test_packets_that_are_left_out_are_told(

@@ -662,7 +662,7 @@ enum ipttrace_a {
 	IPTTRACE_A_JOURNEY = 68,
 	/* u64: journey: packets that any has followed so far */
 	IPTTRACE_A_JOURNEY_FOLLOWED = 69,
-	/* u64: journey: packets that could not be followed so far, for lack of room */
+	/* u64: journey: times that a packet could not be followed so far, for lack of room */
 	IPTTRACE_A_JOURNEY_UNFOLLOWED = 70,
 	/* u64: journey: packets that were lost sight of so far, see enum kind */
 	IPTTRACE_A_JOURNEY_LOST = 71,

@@ -940,7 +940,7 @@ Top: Final = AttributeSet(
         "journey-unfollowed",
         70,
         U64,
-        "journey: packets that could not be followed so far, for lack of room",
+        "journey: times that a packet could not be followed so far, for lack of room",
     ),
     Attribute(
         "journey-lost", 71, U64, "journey: packets that were lost sight of so far, see enum kind"

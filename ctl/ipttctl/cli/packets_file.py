@@ -73,6 +73,7 @@ def check_packets(recording: Recording, path: Path, *, replace: bool) -> None:
 class _Comments:
     """The texts of the stories of a recording, by the numbers of their packets."""
 
+    quiet = True
     timeout: float | None = None
 
     def __init__(self, recording: Recording) -> None:

@@ -135,6 +135,7 @@ def tell_thrown_away(thrown_away: object, too_long: object) -> None:
 class _StoryFile:
     """The form of stories that writes them to a recording."""
 
+    quiet = True
     timeout: float | None = None
 
     def __init__(self, writer: RecordingWriter, sources: StorySources) -> None:

@@ -34,7 +34,12 @@ _HOME: Final = "\033[H\033[J"
 
 
 class StoryForm(Protocol):
-    """A form of output of stories."""
+    """A form of output of stories.
+
+    ``quiet``: it shows nothing before the end.
+    """
+
+    quiet: bool
 
     @property
     def timeout(self) -> float | None:
@@ -56,6 +61,7 @@ class StoryForm(Protocol):
 class EachStory:
     """Blocks of text, or JSON objects, one for each story."""
 
+    quiet = False
     timeout: float | None = None
 
     def __init__(self, form: StoryText | StoryJson) -> None:
@@ -85,6 +91,7 @@ class SummaryText:
         """Print a summary."""
         self._summary = summary
         self._live = sys.stdout.isatty()
+        self.quiet = not self._live
         self._due = 0.0
         self._changed = False
 
@@ -143,6 +150,7 @@ def _at_home(found: list[Escaped]) -> list[Escaped]:
 class SummaryJson:
     """An object for each group of equal stories, at the end."""
 
+    quiet = True
     timeout: float | None = None
 
     def __init__(self, summary: StorySummary) -> None:

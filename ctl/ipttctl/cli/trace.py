@@ -104,7 +104,9 @@ def trace(
 
     So that a trace does no harm, a governor leaves packets out, with all their events, while these
     are more than 200,000 a second or take more than half of one CPU; --governor sets other budgets.
-    Each link decides for itself. How many packets were left out is told meanwhile and at the end.
+    A packet that is followed is left out of all links or of none; with --lines, unless there is
+    --follow, each link decides for itself. How many packets were left out is told meanwhile and at
+    the end.
 
     Ends with Ctrl-C, after -c stories or events, after --stop-after, with the command of --cmd, or
     when the process of -p or the namespace of -N has ended. The command has no input, its output

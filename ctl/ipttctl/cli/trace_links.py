@@ -110,7 +110,7 @@ class TraceLinks:
         self.left_out = LeftOut()
         """Packets that those left out which are detached."""
         self.unfollowed = 0
-        """Packets that the journey could not follow for lack of room; known at the end."""
+        """Times that the journey had no room to follow a packet; known at the end."""
         self.lost_sight = 0
         """Packets that it lost sight of; known at the end."""
         self._journey: Link | None = None
@@ -157,7 +157,9 @@ class TraceLinks:
             tell_state(change.link)
 
     def look(self) -> tuple[LeftOut, int]:
-        """Look at the links; returns packets that they left out, and could not follow, so far.
+        """Look at the links; returns how many packets they left out so far.
+
+        With it comes how often the journey could not follow one.
 
         Raises:
             LinkDetachedError: one is not there any more.
@@ -194,7 +196,10 @@ class TraceLinks:
             self.unfollowed, self.lost_sight = self._since_it_began(last)
 
     def _since_it_began(self, now: Link) -> tuple[int, int]:
-        """Packets that the journey could not follow, and lost sight of; of other links none."""
+        """How often the journey could not follow a packet, and packets that it lost sight of.
+
+        Both are 0 of other links.
+        """
         began = self._journey
         if began is None or now.id != began.id:
             return 0, 0

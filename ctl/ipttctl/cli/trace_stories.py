@@ -68,7 +68,7 @@ class StoryView(LinkEvents):
         self._assembler = StoryAssembler(options.patience_ns, await_drops=options.drops)
         self._open = 0
         self.told = 0
-        """Stories that were shown."""
+        """Stories that were shown, or are to be at the end."""
         self.passed_over = 0
         """Stories of packets that ended without a drop, which were not wanted."""
         self.untold = 0
@@ -92,7 +92,9 @@ class StoryView(LinkEvents):
 
     @property
     def progress(self) -> str | None:
-        """A sentence on what is followed; None once a story was shown."""
+        """A sentence on what is followed; None once something was shown."""
+        if self.told and self._form.quiet:
+            return f"watching, {counted(self.told, 'story', 'stories')} counted"
         if self.told:
             return None
         if self.passed_over:

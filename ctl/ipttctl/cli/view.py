@@ -109,8 +109,8 @@ class LinkEvents(ABC):
     ) -> None:
         """Print the totals at the end, with numbers of packets that are not in the events.
 
-        Links ``left_out`` some, a journey had no room for those ``unfollowed``, and ``lost_sight``
-        of others.
+        Links ``left_out`` some, a journey had no room to follow one ``unfollowed`` times, and
+        ``lost_sight`` of others.
         """
 
     @abstractmethod

@@ -83,7 +83,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Untold:
-    """Packets of which a trace tells nothing: its governor left them out, or there was no room."""
+    """Packets of which a trace tells nothing: its governor left them out, or there was no room.
+
+    ``unfollowed`` is how often there was none: a packet may count at each of its hooks.
+    """
 
     left_out: int = 0
     unfollowed: int = 0

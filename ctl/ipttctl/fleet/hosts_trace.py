@@ -130,7 +130,8 @@ class TracedHost:
         if left_out := self.untold.left_out:
             yield f"{self.name}: {counted(left_out, 'packet')} left out by its governor"
         if unfollowed := self.untold.unfollowed:
-            yield f"{self.name}: no room to follow {counted(unfollowed, 'packet')}"
+            times = counted(unfollowed, "time")
+            yield f"{self.name}: {times} there was no room to follow a packet"
         if self.late:
             yield f"{self.name}: {counted(self.late, 'story', 'stories')} came late"
         if missing := self.seen.missing(beginnings=False):

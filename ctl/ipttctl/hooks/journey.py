@@ -35,11 +35,12 @@ class JourneyHook(Hook):
     With ``both_ways`` answers are followed too: the packets of the other direction of the
     connections of followed packets.
 
-    As reported by the module, ``armed`` says whether steps are watched. ``followed``,
-    ``unfollowed`` and ``lost`` count packets of all journeys so far: those that were followed, with
-    their copies, those for which there was no room, and those that came by nowhere for a long time.
-    ``displaced`` counts directions of connections in a namespace on which answers were not expected
-    any more, for lack of room.
+    As reported by the module, ``armed`` says whether steps are watched. ``followed`` and ``lost``
+    count packets of all journeys so far: those that were followed, with their copies, and those
+    that came by nowhere for a long time. ``unfollowed`` counts how often there was no room to
+    follow one, which nothing remembers: the same packet counts at its next hook, table and chain
+    again. ``displaced`` counts directions of connections in a namespace on which answers were not
+    expected any more, for lack of room.
     """
 
     both_ways: bool = False

@@ -32,6 +32,7 @@ from ipttctl.show.transport_json import transport_values
 from ipttctl.stories import model
 from ipttctl.stories.model import EndKind, PacketField, Plot, Story
 from ipttctl.stories.occurrences import Headers, Named, freed
+from ipttctl.stories.queues import queue_behind
 from ipttctl.stories.steps import OF_NFT
 from ipttctl.system.who import Participant, Receiver
 from ipttproto import EventFlag, Kind, Verdict
@@ -250,6 +251,7 @@ class _PlotJson(StepForm[Values]):
             "ct_id": lambda story: str(story.connection(step.last) or "null"),
             "arrived": self._changes(step.arrived),
             "functions": [self._call(call) for call in step.calls],
+            "functions_unseen": queue_behind(self.plot, step) is not None,
             **_verdict(end),
         }
 

@@ -183,7 +183,10 @@ _FUNCTIONS: Final = {
     "br_handle_vlan": "bridge: its VLAN is not known where it leaves, or has no tunnel",
     "__allowed_ingress": "bridge: its VLAN is not allowed at the port",
     "br_allowed_ingress": "bridge: its VLAN is not allowed at the port",
-    "br_handle_frame": "bridge: the port is blocked (STP), or an address is not valid",
+    # it calls the functions of the hook itself: no event tells which of them dropped
+    "br_handle_frame": (
+        "bridge: the port is blocked (STP), an address is not valid, or a function at PREROUTING"
+    ),
     "br_handle_frame_finish": (
         "bridge: the port is off, learning or locked, or a multicast message is malformed"
     ),

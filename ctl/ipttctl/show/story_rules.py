@@ -37,14 +37,30 @@ _IN_BRACES: Final = re.compile(r"\{[^{}]*\}")
 _REJECT: Final = re.compile(r"(?<!\S)(?<!jump )(?<!goto )reject(?!\S)")
 _TARGET: Final = re.compile(r"(?<!\S)(-j|-g) (\S+)")
 
-_MAY_DROP: Final = frozenset(
+_JUMP: Final = re.compile(r"(?<!\S)-j (\S+)( -)?")
+
+_LAST: Final = frozenset(
     {
-        *("DROP", "REJECT", "NFQUEUE", "QUEUE", "SYNPROXY", "TPROXY", "CLUSTERIP", "ECHO"),
-        *("TARPIT", "DELUDE", "CHAOS", "SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"),
-        *("SNPT", "DNPT"),
+        *("DROP", "REJECT", "NFQUEUE", "QUEUE", "TPROXY", "SNAT", "DNAT", "MASQUERADE"),
+        *("REDIRECT", "NETMAP"),
     }
 )
-"""Targets of legacy rules that drop packets other than for lack of memory."""
+"""Targets of legacy rules that may drop, and behind which no other rule is asked."""
+
+_DROPPING: Final = _LAST | {"SYNPROXY", "ECHO", "TARPIT", "DELUDE", "CHAOS"}
+"""Targets that may drop and need no options: without these others look like user's chains."""
+
+_HARMLESS: Final = frozenset(
+    {
+        *("AUDIT", "CLASSIFY", "CONNMARK", "CONNSECMARK", "CT", "DSCP", "HL", "HMARK"),
+        *("IDLETIMER", "LED", "LOG", "MARK", "NFLOG", "RATEEST", "SECMARK", "SET", "TEE"),
+        *("TOS", "TRACE", "TTL"),
+    }
+)
+"""Targets that drop nothing (net/netfilter/xt_*.c of Linux 6.1 and 6.12), but for lack of memory.
+
+All others with options may, those of other people's modules among them.
+"""
 
 
 def is_rule(record: EventRecord, rule: Rule | None) -> bool | None:
@@ -123,8 +139,11 @@ def rule_words(record: EventRecord, rule: Rule | None) -> str:
         rule = NOT_READ
     if rule is not None:
         text += f' "{rule.text}"' if rule.text is not None else f" (rule uncertain: {rule.why})"
-    owner = owner_words(rule)
-    return f"{text} ({owner})" if owner else text
+    if owner := owner_words(rule):
+        text += f" ({owner})"
+    if record.kind in _OF_LEGACY and rule and rule.text is not None and not _is_last(rule.text):
+        text += ", or a match of a later rule"
+    return text
 
 
 def is_reject(record: EventRecord, rule: Rule | None) -> bool:
@@ -148,7 +167,8 @@ def blamed_at(plot: Plot, rules: Rules) -> int | None:
 
     A match of a legacy rule may refuse a packet, as one of ports does where there is no whole
     header: the packet is dropped, and no event says by which rule. The one before is not to blame
-    unless its target may drop, nor is the end of a chain.
+    unless its target may drop, nor is the end of a chain. Behind some targets that may, other rules
+    are asked: the words say so.
     """
     blamed = plot.end.blame
     if blamed is None or plot.record(blamed).kind not in _OF_LEGACY:
@@ -166,8 +186,18 @@ def blamed_at(plot: Plot, rules: Rules) -> int | None:
 
 def _may_drop(text: str) -> bool:
     """Whether a rule of a legacy table may drop packets itself."""
-    targets = _TARGET.findall(_QUOTED.sub('""', text))
-    return any(option == "-j" and name in _MAY_DROP for option, name in targets)
+    jump = _JUMP.search(_QUOTED.sub('""', text))
+    if jump is None:
+        return False
+    target, options = jump.groups()
+    # chains have no options
+    return target in _DROPPING or (options is not None and target not in _HARMLESS)
+
+
+def _is_last(text: str) -> bool:
+    """Whether no rule is asked behind one of a legacy table, which may drop."""
+    jump = _JUMP.search(_QUOTED.sub('""', text))
+    return jump is not None and jump[1] in _LAST
 
 
 def merely_accepted(plot: Plot, consulted: Consultation, rules: Rules) -> bool:

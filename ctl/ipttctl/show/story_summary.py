@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from ipttctl.escape import Escaped
@@ -14,8 +14,9 @@ from ipttctl.show.rule import Rule
 from ipttctl.show.story_json import FORMAT, story_object
 from ipttctl.show.story_rules import NOT_READ, rule_ats
 from ipttctl.show.story_text import StoryText
-from ipttctl.show.story_words import StorySources, came_in
+from ipttctl.show.story_words import StorySources, came_in, socket_of
 from ipttctl.stories.model import (
+    EndKind,
     PacketChange,
     PacketField,
     Passage,
@@ -26,6 +27,7 @@ from ipttctl.stories.model import (
     TunnelStep,
 )
 from ipttctl.stories.steps import OF_RULES
+from ipttctl.system.who import Receiver
 from ipttproto import Kind
 
 MOST_GROUPS: Final = 1 << 12
@@ -33,7 +35,12 @@ MOST_GROUPS: Final = 1 << 12
 
 _MARKS: Final = frozenset({PacketField.MARK, PacketField.CT_MARK})
 
+#: ends whose words name the socket that the packet was at
+_OF_SOCKETS: Final = frozenset({EndKind.DELIVERED, EndKind.KERNEL})
+
 _Key: TypeAlias = tuple[object, ...]
+_Asked: TypeAlias = tuple[int, int, int | None]
+_Found: TypeAlias = tuple[Story, int, Receiver | None]
 
 
 @dataclass(slots=True)
@@ -50,7 +57,10 @@ class StorySummary:
 
     def __init__(self, sources: StorySources | None = None, **text_options: Any) -> None:
         """Count from now on; ``text_options`` are those of ``StoryText`` but for ``sources``."""
-        self._sources = sources or StorySources()
+        self._asked = sources or StorySources()
+        # a socket's holders are not known for long: examples are shown with those of the key
+        self._kept: dict[_Asked, Receiver | None] = {}
+        self._sources = replace(self._asked, socket=self._socket if self._asked.socket else None)
         self._text = StoryText(sources=self._sources, **text_options)
         self._groups: dict[_Key, StoryGroup] = {}
         self._of_plots: dict[tuple[Plot, _Key], StoryGroup] = {}
@@ -67,8 +77,9 @@ class StorySummary:
         """Count stories."""
         for story in stories:
             self.count += 1
-            protocols = _protocols(story)
-            group = self._of_plots.get((story.plot, protocols)) or self._group(story, protocols)
+            sockets = [(*one, socket_of(*one, self._asked)) for one in _sockets(story)]
+            shared = (_protocols(story), *(_receiver(*one) for one in sockets))
+            group = self._of_plots.get((story.plot, shared)) or self._group(story, shared, sockets)
             if group is None:
                 self.left_out += 1
                 continue
@@ -98,16 +109,27 @@ class StorySummary:
             for group in self.groups()
         ]
 
-    def _group(self, story: Story, protocols: _Key) -> StoryGroup | None:
-        key = (protocols, _key(story.plot), *self._rules(story.plot))
+    def _socket(self, inode: int, moment: int, uid: int | None) -> Receiver | None:
+        """The socket of an event: of an example as it was known when its story was counted."""
+        assert self._asked.socket
+        asked = inode, moment, uid
+        return self._kept[asked] if asked in self._kept else self._asked.socket(*asked)
+
+    def _group(self, story: Story, shared: _Key, sockets: Sequence[_Found]) -> StoryGroup | None:
+        """The group of a story, which shares this besides what its plot says; None: no room."""
+        key = (shared, _key(story.plot), *self._rules(story.plot))
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= MOST_GROUPS:
                 return None
             group = self._groups[key] = StoryGroup(story)
+            for one, at, found in sockets:
+                if named := one.named.get(at):
+                    asked = named.number, one.times[at], one.plot.record(at).verdict_data
+                    self._kept[asked] = found
         if len(self._of_plots) > 4 * MOST_GROUPS:
             self._of_plots.clear()
-        self._of_plots[story.plot, protocols] = group
+        self._of_plots[story.plot, shared] = group
         return group
 
     def _rules(self, plot: Plot) -> _Key:
@@ -173,6 +195,22 @@ def _protocols(story: Story) -> _Key:
     else:
         headers = headers[:1]
     return tuple(dict.fromkeys((one.ethertype, one.protocol) for one in headers))
+
+
+def _sockets(story: Story) -> Iterator[tuple[Story, int]]:
+    """The events of sockets that the answers of a story and of its branches name."""
+    end = story.end
+    if end.kind in _OF_SOCKETS and end.socket is not None:
+        yield story, end.socket
+    for branch in story.shown_branches():
+        yield from _sockets(branch)
+
+
+def _receiver(story: Story, at: int, found: Receiver | None) -> str | int:
+    """The part of a receiver that equal stories share: not which worker it is, nor which socket."""
+    if found is not None and found.holders:
+        return found.holders[0].role
+    return story.plot.record(at).verdict_data
 
 
 def _part(record: EventRecord) -> _Key | None:

@@ -55,6 +55,7 @@ from ipttctl.show.story_words import (
 from ipttctl.stories import model
 from ipttctl.stories.model import EndKind, PacketField, Plot, Story
 from ipttctl.stories.occurrences import Headers
+from ipttctl.stories.queues import queue_behind
 from ipttproto import Kind, Verdict
 
 _RED: Final = "\033[31m"
@@ -67,6 +68,8 @@ _LABEL: Final = 22
 """Columns of what stands before a rule: its place. Stories of longer ones have a wider column."""
 _WIDEST: Final = 36
 """Most columns of it: labels that are longer are followed by their texts."""
+
+_BEHIND: Final = "rules are seen, other functions are not"
 
 _PORTS: Final = {PacketField.SOURCE: 0, PacketField.DESTINATION: 1}
 _COLOURS: Final = {EndKind.DELIVERED: _GREEN, EndKind.LEFT: _GREEN}
@@ -285,6 +288,8 @@ class _PlotText(StepForm[Iterator[_Line]]):
         for call in step.calls:
             yield from self._call(call)
         yield from self._fold()
+        if (queue := queue_behind(plot, step)) is not None:
+            yield _Line(hook_label(hook), (f"behind queue {queue}: {_BEHIND}",))
 
     def _devices(self, record: EventRecord) -> tuple[Part, ...]:
         words = [

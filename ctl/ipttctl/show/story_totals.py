@@ -14,8 +14,9 @@ class StoryTotals:
     ``told`` were shown. ``passed_over`` were not wanted: their packets ended without a drop.
     ``open`` had not ended when the stream did. ``unfinished`` were closed early for lack of room,
     and told unless only drops were wanted. ``late`` are events whose story was told before.
-    ``unfollowed`` are packets for which the module had no room, ``lost_sight`` those that came by
-    nowhere for a long time.
+    ``unfollowed`` is how often the module had no room to follow a packet, which may be the same one
+    at each of its hooks, tables and chains. ``lost_sight`` are packets that came by nowhere for a
+    long time.
     """
 
     told: int = 0
@@ -43,8 +44,8 @@ def _parts(totals: StoryTotals) -> Iterator[str]:
     if totals.late:
         yield f"{_count(totals.late, 'event', 'events')} came too late"
     if totals.unfollowed:
-        packets = _count(totals.unfollowed, "packet", "packets")
-        yield f"{packets} not followed for lack of room"
+        times = _count(totals.unfollowed, "time", "times")
+        yield f"{times} a packet was not followed for lack of room"
     if totals.lost_sight:
         yield f"lost sight of {_count(totals.lost_sight, 'packet', 'packets')}"
 

@@ -116,6 +116,9 @@ class _Told:
             verdict = "" if accepted else f": {call['verdict']}"
             if changes or self._verbose or (verdict and not call["consulted"]):
                 yield str(step["hook"]), f"{call['function']}{verdict}{changes}"
+        # of agents that say so
+        if step.get("functions_unseen"):
+            yield str(step["hook"]), "behind the queue: rules are seen, other functions are not"
 
     def _consulted(self, consulted: Values) -> Iterator[tuple[str, str]]:
         names = [consulted["table_family"], consulted["table"]]

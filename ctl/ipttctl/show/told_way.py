@@ -15,6 +15,8 @@ _OF_STEPS: Final[Mapping[str, Sequence[str]]] = {
 }
 _OF_CONSULTED: Final = ("backend", "table_family", "table", "chain", "connection_known", "verdict")
 _OF_RULES: Final = ("kind", "chain", "rulenum", "rule_handle", "decision", "target", "rule")
+#: ends whose words name the socket that the packet was at
+_OF_SOCKETS: Final = frozenset({"delivered", "dropped_by_kernel"})
 _OF_ENDS: Final = ("kind", "hook", "function", "module", "drop_reason_number", "device", "queue")
 
 
@@ -43,3 +45,14 @@ def told_way(story: Mapping[str, Any]) -> Iterator[object]:
     end = story["end"]
     yield tuple(end.get(name) for name in _OF_ENDS)
     yield tuple((end.get("rule") or {}).get(name) for name in _OF_RULES)
+    if end.get("kind") in _OF_SOCKETS and end.get("socket"):
+        yield _receiver(end["socket"])
+
+
+def _receiver(socket: Mapping[str, Any]) -> object:
+    """The part of a receiver that equal stories share: not which worker it is, nor which socket."""
+    holders = socket.get("holders")
+    if not holders:
+        return socket.get("uid")
+    first = holders[0]
+    return first["text"].replace(f"pid {first['pid']}", "", 1)

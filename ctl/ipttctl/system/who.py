@@ -40,7 +40,15 @@ class Participant:
 
     def __str__(self) -> str:
         """Text as ``nginx (pid 31, container web)``, escaped."""
-        return f"{word(self.process.comm)} ({', '.join(self._facts())})"
+        facts = [f"pid {self.process.pid}", *self._facts()]
+        return f"{word(self.process.comm)} ({', '.join(facts)})"
+
+    @property
+    def role(self) -> str:
+        """Text without the number, as ``nginx (container web)``: equal for a server's workers."""
+        facts = self._facts()
+        name = word(self.process.comm)
+        return f"{name} ({', '.join(facts)})" if facts else name
 
     def values(self) -> dict[str, Any]:
         """The members of the JSON object; None for what is not known, names as they are."""
@@ -57,7 +65,8 @@ class Participant:
         }
 
     def _facts(self) -> list[str]:
-        facts = [f"pid {self.process.pid}"]
+        """What is known but for the number."""
+        facts = []
         if self.user:
             facts.append(f"user {word(self.user)}")
         elif self.process.uid:

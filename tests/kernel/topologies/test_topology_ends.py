@@ -248,7 +248,9 @@ def test_a_queue_and_back(net: Network, here: Here) -> None:
     # the rest of the hook, which another loop of the kernel's runs
     assert rest[0] > 0
     assert told(story)[-2:] == ["socket", "delivered"]
-    assert "FORWARD in queue 5 or on its way here: mark 0x0 > 0x4d" in lines
+    unseen = lines.index("FORWARD behind queue 5: rules are seen, other functions are not")
+    # it was seen again by a chain behind the queue
+    assert unseen < lines.index("FORWARD in queue 5 or on its way here: mark 0x0 > 0x4d")
     assert lines.count("route to r2") == 1
     watched.check_devices()
 
@@ -259,6 +261,7 @@ def test_a_queue_whose_program_drops(net: Network, here: Here) -> None:
         send(net.left, "10.77.2.2", PORT)
         program.decide(DROP)
     assert end_text(watched.one()).startswith("dropped in queue 5: by the queue's program, ")
+    assert not [line for line in text(watched.one()) if "behind queue" in line]
     assert way(watched) == QUEUED
     watched.check_devices()
 

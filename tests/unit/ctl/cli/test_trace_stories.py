@@ -277,7 +277,7 @@ def test_verbose_stories_have_every_function(
     assert "ipv4_conntrack_in (nf_conntrack): accept" in capsys.readouterr().out
 
 
-def test_packets_that_are_not_followed_are_counted(
+def test_it_is_counted_how_often_a_packet_is_not_followed(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The module counts for all journeys since it was loaded."""
@@ -297,7 +297,9 @@ def test_packets_that_are_not_followed_are_counted(
     module.handlers[Command.DETACH] = counted(detach, 10, 2)
     assert run(["trace", "--stop-after", "20", "-c", "1"]) == 0
     told = capsys.readouterr().err.splitlines()[-2]
-    assert told == ("1 story told, 7 packets not followed for lack of room, lost sight of 1 packet")
+    assert told == (
+        "1 story told, 7 times a packet was not followed for lack of room, lost sight of 1 packet"
+    )
 
 
 def test_packets_that_are_left_out_are_told(
@@ -486,6 +488,30 @@ def test_people_are_told_what_is_awaited(
     assert "\r\033[Kwatching, 1 packet followed, nothing ended yet\r\033[K" in shown
     # no remark is behind that line
     assert all(not line.startswith("watching") for line in shown.split("\r\033[K")[-1].splitlines())
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"), [(["--summary"], True), (["--summary", "-o", "json"], True), ([], False)]
+)
+def test_stories_are_counted_while_none_is_printed(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch, options: list[str], *, counts: bool
+) -> None:
+    when_traced(module, message(delivered(1), delivered(2)))
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    assert run(["trace", "--stop-after", "0.5", *options]) == 0
+    shown = terminal.getvalue()
+    assert ("\r\033[Kwatching, 2 stories counted\r\033[K" in shown) == counts
+    assert ("counted" in shown) == counts
+
+
+def test_a_summary_on_a_terminal_says_itself_how_many(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    when_traced(module, message(delivered(1)))
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    assert run(["trace", "--summary", "--stop-after", "0.5"]) == 0
+    assert "counted" not in terminal.getvalue()
 
 
 def test_nothing_stands_in_the_way_of_a_command_that_runs(

@@ -155,7 +155,7 @@ def test_stories_of_two_hosts_come_as_one_and_the_trace_ends_everywhere(
             await trace.end()
             assert list(trace.sentences()) == [
                 "web1: 7 packets left out by its governor",
-                "web1: no room to follow 1 packet",
+                "web1: 1 time there was no room to follow a packet",
             ]
             await until(lambda: all(one.detached for host in hosts for one in host.traces))
 

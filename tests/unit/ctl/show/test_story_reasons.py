@@ -87,8 +87,8 @@ FUNCTIONS: Final = {
     "__allowed_ingress": (NOT_PORT, "net/bridge/br_vlan.c:637 no PVID, no VLAN, or its state"),
     "br_allowed_ingress": (NOT_PORT, "net/bridge/br_vlan.c:637 __allowed_ingress() inlined"),
     "br_handle_frame": (
-        "bridge: the port is blocked (STP), or an address is not valid",
-        "net/bridge/br_input.c:325 h_source, 366 pause frames, 418 the port's state",
+        "bridge: the port is blocked (STP), an address is not valid, or a function at PREROUTING",
+        "net/bridge/br_input.c:325 h_source, 366 pause frames, 418 the port's state; 269 NF_DROP",
     ),
     "br_handle_frame_finish": (
         "bridge: the port is off, learning or locked, or a multicast message is malformed",

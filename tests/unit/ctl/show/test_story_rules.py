@@ -150,6 +150,8 @@ def test_which_rules_reject(text: str, rejects: bool) -> None:
         *("-A INPUT -p tcp -j web", "-A INPUT -p tcp -j KUBE-X", "-A INPUT -p tcp -j DOCKER"),
         *("-A INPUT -p tcp -g DROP", "-A INPUT -j LOG", "-A INPUT -j SET --add-set x src"),
         *("-A INPUT -j DSCP --set-dscp 0x0a", "-A INPUT -j TEE --gateway 192.0.2.1", "-A INPUT"),
+        *("-A INPUT -j TTL --ttl-dec 1", "-A INPUT -j CONNMARK --save-mark", "-A INPUT -j TRACE"),
+        '-A INPUT -j LOG --log-prefix "-j TCPMSS --x"',
     ],
 )
 def test_a_rule_that_drops_nothing_is_not_to_blame(text: str) -> None:
@@ -159,6 +161,34 @@ def test_a_rule_that_drops_nothing_is_not_to_blame(text: str) -> None:
     assert show(story, texts)[-1].startswith("dropped by filter INPUT (rule not seen), ")
     found = story_object(story, StorySources(rules=rules(texts)))
     assert found["end"]["rule"]["rule"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        ("-A INPUT -p udp -j REJECT --reject-with icmp-port-unreachable", True),
+        ("-A INPUT -j MASQUERADE", True),
+        ("-A INPUT -j TPROXY --on-port 1 --on-ip 0.0.0.0 --tproxy-mark 0x1/0x1", True),
+        # a data offset below 5, or a small MTU of the path
+        ("-A INPUT -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu", False),
+        ("-A INPUT -p tcp -j TCPOPTSTRIP --strip-options 8", False),
+        ("-A INPUT -p tcp -j ECN --ecn-tcp-remove", False),
+        ("-A INPUT -j CHECKSUM --checksum-fill", False),
+        ("-A INPUT -j SYNPROXY", False),
+        # of other people's modules
+        ("-A INPUT -p udp -j RTPENGINE --id 0", False),
+        ("-A INPUT -j TARPIT", False),
+    ],
+)
+def test_a_rule_whose_target_may_drop_is_to_blame(text: str, *, certain: bool) -> None:
+    """Behind some of these targets other rules are asked, whose matches may refuse the packet."""
+    story = at_filter(lambda packet: packet.legacy(Kind.RULE, "filter", "INPUT", 1))
+    texts = {("INPUT", 1): Rule(text)}
+    verb = "rejected" if "REJECT" in text else "dropped"
+    doubt = "" if certain else ", or a match of a later rule"
+    assert show(story, texts)[-1].startswith(f'{verb} by filter INPUT 1 "{text}"{doubt}, 5 us')
+    found = story_object(story, StorySources(rules=rules(texts)))
+    assert found["end"]["rule"]["rule"] == text
 
 
 @pytest.mark.parametrize("second", [None, Rule("-A BLOCK -j RETURN"), Rule("-A BLOCK -j LOG")])

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from ipttctl.show import story_summary
+from ipttctl.show.story_json import story_object
 from ipttctl.show.story_summary import StorySummary
+from ipttctl.show.story_words import StorySources
+from ipttctl.show.told_story import ToldForm
+from ipttctl.show.told_summary import ToldSummary
+from ipttctl.stories.model import Story
+from ipttctl.system.containers import Container
+from ipttctl.system.processes import Process
+from ipttctl.system.who import Participant, Receiver
 from ipttproto import Kind
 from tests.unit.ctl.stories.packets import (
     FORWARD,
@@ -106,6 +114,80 @@ def test_of_marks_it_matters_where_they_were_changed() -> None:
     ways = [(0, 7), (0, 8), (4, 9), (0, 0), (5, 5)]
     summary.add(told(*(marked(number, *marks) for number, marks in enumerate(ways, 1))))
     assert [group.count for group in summary.groups()] == [3, 2]
+
+
+def to_socket(number: int, inode: int, uid: int = 0, *, refused: bool = False) -> Traveller:
+    """A packet that comes to a socket, which takes it, or does not."""
+    packet = Traveller(number)
+    packet.received("eth0")
+    packet.socket(inode, uid=uid)
+    if refused:
+        packet.dropped(5, "sock_queue_rcv_skb")
+    else:
+        packet.freed()
+    return packet
+
+
+#: the processes of sockets: two workers of a server, and others
+HOLDERS = {
+    22: Participant(Process(812, 0, "sshd", 0, "")),
+    80: Participant(Process(31, 0, "nginx", 33, ""), "nginx.service", user="www-data"),
+    81: Participant(Process(32, 0, "nginx", 33, ""), "nginx.service", user="www-data"),
+    82: Participant(Process(33, 0, "nginx", 1000, ""), "session-3.scope", user="alice"),
+    83: Participant(Process(34, 0, "nginx", 1000, ""), "session-4.scope", user="alice"),
+    84: Participant(Process(35, 0, "nginx", 33, ""), container=Container("docker", "1", "web")),
+    85: Participant(Process(36, 0, "nginx", 33, ""), container=Container("docker", "2", "db")),
+}
+RECEIVED = StorySources(
+    socket=lambda inode, _, uid: Receiver(inode, uid, (HOLDERS[inode],) if inode < 100 else ())
+)
+
+
+def counts(stories: list[Story]) -> tuple[list[int], list[int]]:
+    """The sizes of the groups here, and where these stories are told by another host."""
+    summary = StorySummary(RECEIVED)
+    summary.add(stories)
+    there = ToldSummary(ToldForm())
+    where = {"host": "web1"}
+    for story in stories:
+        there.add(story_object(story, RECEIVED), where)
+    of_others = [group["count"] for group in there.objects()]
+    return [group.count for group in summary.groups()], of_others
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize(
+    ("sockets", "groups"),
+    [
+        ([22, 80, 80, 80], [3, 1]),
+        ([80, 81], [2]),
+        ([80, 82], [1, 1]),
+        ([82, 83], [2]),
+        ([84, 85], [1, 1]),
+        ([100, 101], [2]),
+        ([80, 100], [1, 1]),
+    ],
+)
+def test_who_takes_packets_matters_and_not_which_worker(
+    sockets: list[int], groups: list[int], *, refused: bool
+) -> None:
+    stories = told(*(to_socket(*one, refused=refused) for one in enumerate(sockets, 1)))
+    assert counts(stories) == (groups, groups)
+
+
+def test_of_sockets_that_nobody_is_known_to_hold_it_is_their_user() -> None:
+    stories = told(to_socket(1, 100), to_socket(2, 101, uid=33), to_socket(3, 102, uid=33))
+    assert counts(stories) == ([2, 1], [2, 1])
+
+
+def test_an_example_has_the_receiver_that_was_known_when_it_was_counted() -> None:
+    known = {22: Receiver(22, 0, (HOLDERS[22],))}
+    summary = StorySummary(StorySources(socket=lambda inode, *_: known.get(inode)), width=100)
+    summary.add(told(to_socket(1, 22)))
+    known.clear()
+    assert "delivered to sshd (pid 812)" in summary.lines()[2]
+    [group] = summary.objects()
+    assert group["example"]["end"]["socket"]["holders"][0]["comm"] == "sshd"
 
 
 def test_objects() -> None:

@@ -19,7 +19,7 @@ from ipttctl.show.story_totals import StoryTotals, story_totals_line
             StoryTotals(told=4, unfinished=2, late=1, unfollowed=1, lost_sight=5),
             (
                 "4 stories told, 2 left unfinished for lack of room, 1 event came too late, "
-                "1 packet not followed for lack of room, lost sight of 5 packets"
+                "1 time a packet was not followed for lack of room, lost sight of 5 packets"
             ),
         ),
     ],

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ipttctl.show.story_json import story_object
 from ipttctl.show.story_text import StoryText
+from ipttctl.show.told_story import told_lines
 from ipttctl.stories.model import EndKind, Story
 from ipttproto import EventFlag, Kind, Verdict
 from tests.unit.ctl.stories.packets import (
     FORWARD,
     INPUT,
+    POSTROUTING,
     PREROUTING,
     Traveller,
     one_story,
@@ -146,6 +150,87 @@ def test_what_the_program_of_a_queue_changed() -> None:
     packet.legacy(Kind.POLICY, "filter", "FORWARD", 1, mark=77)
     packet.legacy(Kind.EXIT, "filter", "FORWARD", verdict=1, mark=77)
     assert "FORWARD in queue 5 or on its way here: mark 0x0 > 0x4d" in show(one_story(packet))
+
+
+def into_queue(**members: Any) -> Traveller:
+    """A packet that goes into a queue at FORWARD."""
+    packet = Traveller(pf=2, hook=FORWARD, in_name=b"eth0", out_name=b"eth1", **members)
+    packet.function("nft_do_chain_ipv4", 1, verdict=Verdict.QUEUE, verdict_data=5)
+    packet.leave(Verdict.QUEUE, verdict_data=5)
+    return packet
+
+
+BEHIND = "FORWARD behind queue 5: rules are seen, other functions are not"
+
+
+def unseen(story: Story) -> list[bool]:
+    """Whether functions of the hooks of a story are not seen, the same in all forms."""
+    found = [one for one in story_object(story)["steps"] if one["step"] == "hook"]
+    told_there = " ".join("".join(told_lines(story_object(story), "web1")).split())
+    assert ("FORWARD behind the queue: " in told_there) == (BEHIND in show(story))
+    assert (BEHIND in show(story)) == any(one["functions_unseen"] for one in found)
+    return [one["functions_unseen"] for one in found]
+
+
+def test_functions_behind_a_queue_are_said_not_to_be_seen() -> None:
+    packet = into_queue()
+    packet.now(hook=POSTROUTING)
+    packet.function("f", 1)
+    packet.leave()
+    packet.sent("eth1")
+    packet.freed()
+    story = one_story(packet)
+    assert unseen(story) == [True, False]
+    assert BEHIND in show(story)
+
+
+def test_rules_behind_a_queue_come_after_that() -> None:
+    packet = into_queue()
+    packet.nft(Kind.CHAIN_RULE, "behind", 2)
+    packet.nft(Kind.CHAIN_EXIT, "behind")
+    packet.freed()
+    lines = show(one_story(packet))
+    assert lines.index(BEHIND) < lines.index("nft inet fw behind 2 handle 12: accept")
+
+
+def test_a_program_that_answers_before_the_packet_has_left_the_hook() -> None:
+    packet = Traveller(pf=2, hook=FORWARD, in_name=b"eth0", out_name=b"eth1")
+    packet.function("nft_do_chain_ipv4", 1, verdict=Verdict.QUEUE, verdict_data=5)
+    packet.nft(Kind.CHAIN_RULE, "behind", 2)
+    packet.nft(Kind.CHAIN_EXIT, "behind")
+    packet.leave(Verdict.QUEUE, verdict_data=5)
+    packet.freed()
+    assert unseen(one_story(packet)) == [True]
+
+
+def test_parts_that_were_made_for_a_queue_come_back_too() -> None:
+    packet = into_queue()
+    part = Traveller(2, packet.time - 1500, in_name=b"eth0", out_name=b"eth1")
+    part.copied(1)
+    part.time = packet.time + 1000
+    part.sent("eth1")
+    part.freed()
+    packet.freed()
+    assert unseen(one_story(packet, part)) == [True]
+
+
+def test_a_packet_that_did_not_come_back_misses_nothing() -> None:
+    waits, dropped, bypassed = into_queue(), into_queue(), Traveller(pf=2, hook=FORWARD)
+    dropped.dropped(2, "nf_reinject")
+    # nobody listens: the rest of the hook runs as ever
+    bypassed.function("f", 1, verdict=Verdict.QUEUE, verdict_data=5)
+    bypassed.function("g", 2)
+    bypassed.leave()
+    bypassed.socket()
+    for packet in (waits, dropped, bypassed):
+        assert unseen(one_story(packet)) == [False]
+
+
+def test_a_packet_of_a_bridge_that_waits_in_a_queue_of_ip() -> None:
+    packet = into_queue(physin_ifindex=3, physout_ifindex=4)
+    packet.function("br_nf_forward", 1, "br_netfilter", pf=7, verdict=Verdict.STOLEN)
+    packet.leave(Verdict.STOLEN, pf=7)
+    assert not any(unseen(one_story(packet)))
 
 
 def test_the_rules_of_a_function_that_changed_something_are_shown() -> None:

@@ -76,6 +76,13 @@ def test_words(participant: Participant, text: str) -> None:
     assert str(participant) == text
 
 
+def test_a_role_is_that_of_all_workers() -> None:
+    worker = Participant(replace(NGINX, uid=33), "nginx.service", user="www-data")
+    assert worker.role == "nginx (user www-data, nginx.service)"
+    assert replace(worker, process=replace(worker.process, pid=32)).role == worker.role
+    assert Participant(CURL, "session-3.scope").role == "curl"
+
+
 def test_values() -> None:
     alice = Participant(replace(CURL, uid=1000), "session-3.scope", user="alice")
     assert alice.values() == {

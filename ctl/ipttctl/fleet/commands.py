@@ -25,6 +25,7 @@ from ipttctl.fleet.config_file import seconds
 from ipttctl.fleet.grants import RefusedError
 from ipttctl.fleet.host import AgentHost, Running, TraceOrder, Untold
 from ipttctl.fleet.leases import Leases
+from ipttctl.fleet.reasons import reason
 from ipttctl.fleet.requests import (
     ApplyRequest,
     AttachRequest,
@@ -105,7 +106,9 @@ class Commands:
         self._since = time.monotonic()
         traces = config.traces
         self.leases = Leases(
-            traces.most, seconds(traces.lease), seconds(traces.longest), self._end_trace
+            *(traces.most, seconds(traces.lease), seconds(traces.longest)),
+            end=self._end_trace,
+            look=self._look_at,
         )
         """The traces that run."""
         self.done: Counter[tuple[str, str]] = Counter()
@@ -308,6 +311,16 @@ class Commands:
         lease, left = await self.leases.begin(request.lease, start)
         links = sorted(lease.running.links)
         return {"trace": lease.trace, "links": links, "lease": left, "lost": self._lost()}
+
+    async def _look_at(self, running: Running) -> str:
+        """The reason why a trace does not see any more what it should; empty if it does."""
+        try:
+            await self._on_host(running.look)
+        except Exception as error:
+            why = reason(error)
+            self._tell(f"a trace of others is ended: {why}")
+            return why
+        return ""
 
     def _progress(self) -> Answer:
         """What readers compare with the frames that have come."""

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet import subjects
-from ipttctl.fleet.asker import AnswerError, Asker
+from ipttctl.fleet.asker import AnswerError, Asker, BusyError
 from ipttctl.fleet.feed import UNTOLD
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.host import Untold
@@ -197,11 +197,16 @@ class HostsTrace:
 
         async def one(host: TracedHost) -> None:
             begun = self._begun.is_set()
-            with suppress(IpttctlError):
+            try:
                 answer = await self.asker.ask(host.name, "end", {"trace": host.trace})
-                host.take_answer(answer)
-                if begun:
-                    host.expect(answer)
+            except IpttctlError as error:
+                # it ended before, perhaps after its last answer, and says why
+                if isinstance(error, AnswerError) and not isinstance(error, BusyError):
+                    host.problem = str(error)
+                return
+            host.take_answer(answer)
+            if begun:
+                host.expect(answer)
 
         renewing, self._renewing = self._renewing, []
         await end_tasks(renewing)

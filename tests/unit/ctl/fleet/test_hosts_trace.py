@@ -21,8 +21,8 @@ from nats.js.api import ExternalStream, StreamConfig, StreamSource
 from ipttctl.cli import hosts_run
 from ipttctl.cli.hosts_asked import HostsAsked
 from ipttctl.cli.options import Output
-from ipttctl.errors import IpttctlError
-from ipttctl.fleet import hosts_trace
+from ipttctl.errors import IpttctlError, LinkDetachedError
+from ipttctl.fleet import hosts_trace, leases
 from ipttctl.fleet.asker import Asker, connected
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
@@ -376,6 +376,26 @@ def test_hosts_that_grant_less_than_they_are_asked_for_go_on(servers: TwoServers
                 assert not any(host.traces[0].detached for host in hosts)
                 assert list(trace.sentences()) == []
             assert all(host.traces[0].detached for host in hosts)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_host_whose_links_went_is_named(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch, renewed: bool
+) -> None:
+    monkeypatch.setattr(leases, "_LOOK", 0.1)
+    monkeypatch.setattr(hosts_trace, "LEASE", 1.5 if renewed else 30.0)
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker), traced(asker) as trace:
+            hosts[1].traces[0].gone = LinkDetachedError(100)
+            await until(lambda: hosts[1].traces[0].detached)
+            if renewed:
+                await until(lambda: trace.hosts[1].problem)
+            await trace.end()
+            assert list(trace.sentences()) == ["web2: link 100 was detached by somebody else"]
+            assert hosts[0].traces[0].detached
 
     asyncio.run(run())
 

@@ -101,11 +101,14 @@ async def _run(trace: HostsTrace, asked: HostsAsked, ending: _Ending) -> None:
             await asyncio.sleep(_STEP)
         # answers tell what there are no stories of
         await _first(asyncio.create_task(trace.end()), ending.at_once)
+        until = time.monotonic() + _SETTLE * trace.joiner.hold / 1e9
+        while time.monotonic() < until and not ending.at_once.is_set():
+            await show(trace.chains())
+            # what is on its way has not failed to come
+            if printer.full and trace.complete:
+                break
+            await asyncio.sleep(_STEP)
         if not printer.full:
-            until = time.monotonic() + _SETTLE * trace.joiner.hold / 1e9
-            while time.monotonic() < until and not printer.full and not ending.at_once.is_set():
-                await show(trace.chains())
-                await asyncio.sleep(_STEP)
             await show(trace.rest())
         await asyncio.to_thread(printer.end)
     finally:

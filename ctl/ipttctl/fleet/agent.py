@@ -105,6 +105,7 @@ class Agent:
             *(config, host, self._on_host, self.feed.begin, self.feed.end),
             tell=tell,
             lost=self._lost,
+            stories=lambda: self.numbers.next(STORIES),
         )
         self.watches = Watches(config, host, self._on_host, self.feed, tell)
         self.otlp = self._otlp()

@@ -25,6 +25,7 @@ from ipttctl.fleet.config_file import seconds
 from ipttctl.fleet.grants import RefusedError
 from ipttctl.fleet.host import AgentHost, Running, TraceOrder, Untold
 from ipttctl.fleet.leases import Leases
+from ipttctl.fleet.reasons import reason
 from ipttctl.fleet.requests import (
     ApplyRequest,
     AttachRequest,
@@ -79,14 +80,16 @@ class Commands:
         *,
         tell: Callable[[str], None] = lambda _: None,
         lost: Callable[[], int] = lambda: 0,
+        stories: Callable[[], int] = lambda: 0,
     ) -> None:
         """Have ``on_host`` call the host; ``began`` and ``ended`` are told of traces.
 
         ``tell`` is called with a sentence for the log. ``lost`` is the number of events and stories
-        that the agent has lost so far.
+        that the agent has lost so far, ``stories`` the number of its next story.
         """
         self._tell = tell
         self._lost = lost
+        self._stories = stories
         self._config = config
         self._host = host
         self._on_host = on_host
@@ -103,7 +106,9 @@ class Commands:
         self._since = time.monotonic()
         traces = config.traces
         self.leases = Leases(
-            traces.most, seconds(traces.lease), seconds(traces.longest), self._end_trace
+            *(traces.most, seconds(traces.lease), seconds(traces.longest)),
+            end=self._end_trace,
+            look=self._look_at,
         )
         """The traces that run."""
         self.done: Counter[tuple[str, str]] = Counter()
@@ -210,6 +215,8 @@ class Commands:
         verb = verb_of(request)
         if verb not in self._config.allow:
             raise RefusedError(f"{self._config.host} does not allow {verb}")
+        if isinstance(request, TraceRequest):
+            self._check_told(request)
         trust = self._config.trust
         known: dict[grants.Grant, grants.Statement | str] = {}
         for _, link in declared(request):
@@ -224,6 +231,12 @@ class Commands:
                     known=known,
                 )
 
+    def _check_told(self, request: TraceRequest) -> None:
+        """Check that there is something to read of a trace: without a key of joins, events do."""
+        publish = self._config.publish
+        if not publish.stories and (request.join is not None or publish.events == "none"):
+            raise RefusedError("no stories are published here: publish.stories is false")
+
     async def _do(self, client: Client, request: Request) -> Answer:
         """Do what brings no programs, or have them first."""
         match request:
@@ -233,10 +246,10 @@ class Commands:
                 answer = await self._trace(request)
             case RenewRequest():
                 lease = self.leases.renew(request.trace, request.lease)
-                answer = {"lease": lease, "clock": self._host.clock(), "lost": self._lost()}
+                answer = {"lease": lease, "clock": self._host.clock(), **self._progress()}
             case EndRequest():
                 untold = await self.leases.end(request.trace)
-                answer = {"lost": self._lost(), "untold": untold and asdict(untold)}
+                answer = {"untold": untold and asdict(untold), **self._progress()}
             case DetachRequest():
                 detach = partial(self._host.detach, request.link, _WHY)
                 answer = {"link": await self._on_host(detach)}
@@ -298,6 +311,20 @@ class Commands:
         lease, left = await self.leases.begin(request.lease, start)
         links = sorted(lease.running.links)
         return {"trace": lease.trace, "links": links, "lease": left, "lost": self._lost()}
+
+    async def _look_at(self, running: Running) -> str:
+        """The reason why a trace does not see any more what it should; empty if it does."""
+        try:
+            await self._on_host(running.look)
+        except Exception as error:
+            why = reason(error)
+            self._tell(f"a trace of others is ended: {why}")
+            return why
+        return ""
+
+    def _progress(self) -> Answer:
+        """What readers compare with the frames that have come."""
+        return {"lost": self._lost(), "stories": self._stories()}
 
     async def _end_trace(self, trace: str, running: Running) -> Untold | None:
         try:

@@ -32,7 +32,10 @@ UNTOLD: Final = "untold"
 """The cause of losses of stories that could not be told, by a fault of the agent's own."""
 
 _LATE: Final = 0.3
-"""Seconds for which events of links that were detached may still come."""
+"""Seconds for which the module may still send events of links that were detached."""
+
+_LONGEST: Final = 60.0
+"""Seconds after which they are not waited for, whatever was read."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,14 @@ class _Trace:
     running: Running
     watch: str = ""
     until: float = 0.0
-    """When no more of its events can come, once it has ended."""
+    """When the module has sent all of its events, once it has ended: s of their clock."""
+
+    def is_over(self, now: float, read: float) -> bool:
+        """Whether no more of its events can come.
+
+        All was read that the module had sent by the time ``read``.
+        """
+        return read >= self.until or now >= self.until + _LONGEST
 
 
 class Feed:
@@ -120,10 +130,12 @@ class Feed:
         ``missing`` tells how far the CPUs' events have come if some of them may be missed.
         """
         now = time.monotonic()
+        # the reader may lag; it reads in the order in which the module sends
+        read = max((_last(one) for one in batches if len(one)), default=0.0) if batches else now
         with self._lock:
             traces = [*self._ending, *self._traces.values()]
-            over = [one for one in self._ending if now >= one.until]
-            self._ending = [one for one in self._ending if now < one.until]
+            over = [one for one in self._ending if one.is_over(now, read)]
+            self._ending = [one for one in self._ending if not one.is_over(now, read)]
         self._count(losses)
         if batches:
             self.read += sum(map(len, batches))
@@ -228,6 +240,11 @@ class Feed:
             for part in _parts(lines, self._frame):
                 self._spool.put(STORIES, len(part), JSON_FORMAT, json_body(part), trace.name)
         self._told(found, trace.watch)
+
+
+def _last(batch: EventBatch) -> float:
+    """The time of the last event of a batch, in seconds."""
+    return int(batch.events["time"][-1]) / 1e9
 
 
 def _parts(lines: list[str], most: int) -> list[list[str]]:

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet import subjects
-from ipttctl.fleet.asker import AnswerError, Asker
+from ipttctl.fleet.asker import AnswerError, Asker, BusyError
 from ipttctl.fleet.feed import UNTOLD
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.host import Untold
@@ -118,6 +118,16 @@ class TracedHost:
         if isinstance(untold, Mapping):
             self.untold = Untold(_count(untold, "left_out") or 0, _count(untold, "unfollowed") or 0)
 
+    def expect(self, answer: Mapping[str, Any]) -> None:
+        """Take note of how many stories it has told, by what it answers while they are read."""
+        if (number := _count(answer, "stories")) is not None:
+            self.seen.expect(*self.life, self.run, STORIES, number)
+
+    @property
+    def missing(self) -> int:
+        """Stories that it has told and that have not come."""
+        return self.seen.missing(beginnings=False)
+
     def sentences(self) -> Iterator[str]:
         """A sentence on each way in which it is late, lossy or silent."""
         if self.problem:
@@ -134,7 +144,7 @@ class TracedHost:
             yield f"{self.name}: {times} there was no room to follow a packet"
         if self.late:
             yield f"{self.name}: {counted(self.late, 'story', 'stories')} came late"
-        if missing := self.seen.missing(beginnings=False):
+        if missing := self.missing:
             yield f"{self.name}: {counted(missing, 'story', 'stories')} never came"
         if self.damaged:
             yield f"{self.name}: {counted(self.damaged, 'damaged frame')} passed over"
@@ -152,6 +162,8 @@ class HostsTrace:
     _readers: list[StoryReader] = field(default_factory=list)
     _renewing: list[asyncio.Task[None]] = field(default_factory=list)
     _reading: asyncio.Event = field(default_factory=asyncio.Event)
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nothing that is told from now on is missed."""
 
     async def begin(self, found: Sequence[Heartbeat], request: dict[str, Any]) -> None:
         """Have hosts trace, at the same time, and go on with it until ``end``.
@@ -185,8 +197,17 @@ class HostsTrace:
         """Have all hosts end it; those that do not hear it end when their lease is over."""
 
         async def one(host: TracedHost) -> None:
-            with suppress(IpttctlError):
-                host.take_answer(await self.asker.ask(host.name, "end", {"trace": host.trace}))
+            begun = self._begun.is_set()
+            try:
+                answer = await self.asker.ask(host.name, "end", {"trace": host.trace})
+            except IpttctlError as error:
+                # it ended before, perhaps after its last answer, and says why
+                if isinstance(error, AnswerError) and not isinstance(error, BusyError):
+                    host.problem = str(error)
+                return
+            host.take_answer(answer)
+            if begun:
+                host.expect(answer)
 
         renewing, self._renewing = self._renewing, []
         await end_tasks(renewing)
@@ -198,7 +219,7 @@ class HostsTrace:
         request = {"trace": host.trace, "lease": LEASE}
         while True:
             pause = min(LEASE, host.lease) / 3
-            sent = time.monotonic_ns()
+            begun, sent = self._begun.is_set(), time.monotonic_ns()
             try:
                 answer = await self.asker.ask(host.name, "renew", request, LEASE / 6)
             except AnswerError as error:
@@ -209,10 +230,18 @@ class HostsTrace:
             else:
                 host.problem, host.answered = "", True
                 host.take_answer(answer)
+                if begun:
+                    host.expect(answer)
                 pause = min(LEASE, host.lease) / 3
                 if (clock := _count(answer, "clock")) is not None:
                     self.joiner.clocks.asked(host.life, sent, clock, time.monotonic_ns())
-            await asyncio.sleep(pause)
+            if begun:
+                await asyncio.sleep(pause)
+                continue
+            # the sooner it says how many it has told, the fewer can be missed unnoticed
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._begun.wait()
 
     async def read(self) -> None:
         """Take stories from now on, until cancelled.
@@ -248,6 +277,12 @@ class HostsTrace:
         await end_tasks([begun])
         if reading.done():
             reading.result()
+        self._begun.set()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all has come that hosts say they have told."""
+        return not any(host.missing for host in self.hosts)
 
     @property
     def problem(self) -> str:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.feed import Feed
 from ipttctl.fleet.host import AgentHost, Running, TraceOrder, Untold
-from ipttproto import ProtocolError
+from ipttctl.fleet.reasons import reason
 
 _LOOK: Final = 2.0
 """Seconds between two looks at the links."""
@@ -123,7 +122,7 @@ class Watches:
         try:
             running: Running | None = await self._on_host(partial(self._started, one.order))
         except Exception as error:
-            self._later(one, _reason(error))
+            self._later(one, reason(error))
             return
         if running is None:
             return
@@ -154,7 +153,7 @@ class Watches:
                 await self._end(one)
                 if time.monotonic() - one.began >= _STEADY:
                     one.pause = _NO_PAUSE
-                self._later(one, _reason(error))
+                self._later(one, reason(error))
         else:
             if one.running is running:
                 one.untold = (one.before + found).at_least(one.untold)
@@ -176,17 +175,8 @@ class Watches:
             last = await self._on_host(running.detach)
         # the module went, and the links with it, or else it is a fault: the others have to end
         except Exception as error:
-            self._tell(f"watch {one.name} did not end as it should: {_reason(error)}")
+            self._tell(f"watch {one.name} did not end as it should: {reason(error)}")
         finally:
             self._feed.end(one.trace)
             one.untold = (one.before + last).at_least(one.untold)
             one.before = one.untold
-
-
-def _reason(error: Exception) -> str:
-    """An error in a sentence; the agent goes on whatever it is."""
-    if isinstance(error, IpttctlError | ProtocolError):
-        return str(error)
-    if isinstance(error, OSError):
-        return os_reason(error)
-    return f"the agent failed: {type(error).__name__}: {error}"

@@ -215,6 +215,8 @@ def test_what_the_bound_of_the_stream_throws_away_is_counted(
                 for _ in range(6):
                     await js.publish("ipttctl.ev.web1", bytes(900_000))
                 await until(lambda: agent.ledger.lost["events"] == 50)
+                # it is noted before the next frame says it
+                await until(lambda: agent.spool.unsaid("events"))
                 host.feed.put(5)
                 await until(lambda: agent.publisher.items == 55)
                 last = await js.get_last_msg("ipttctl-web1", "ipttctl.ev.web1")

@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from nats.js.api import ExternalStream, StreamConfig, StreamSource
 from ipttctl.cli import hosts_run
 from ipttctl.cli.hosts_asked import HostsAsked
 from ipttctl.cli.options import Output
-from ipttctl.errors import IpttctlError
-from ipttctl.fleet import hosts_trace
+from ipttctl.errors import IpttctlError, LinkDetachedError
+from ipttctl.fleet import hosts_trace, leases
 from ipttctl.fleet.asker import Asker, connected
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
@@ -66,11 +67,11 @@ def config(servers: TwoServers, host: str, events: str = "none", more: str = "")
 
 @asynccontextmanager
 async def fleet(
-    servers: TwoServers, events: str = "none", more: str = ""
+    servers: TwoServers, events: str = "none", more: str = "", kept: Sequence[str] = HOSTS
 ) -> AsyncIterator[tuple[list[FakeHost], Asker]]:
-    """Two hosts, whose stories the hub keeps; ``events`` are those that agents publish.
+    """Two hosts; ``events`` are those that agents publish.
 
-    There may be ``more`` in their configurations.
+    There may be ``more`` in their configurations. The hub keeps stories of ``kept``.
     """
     hosts = [
         FakeHost(boot="b-1", story=teller(Way.DEPARTURE)),
@@ -87,7 +88,7 @@ async def fleet(
         await heard(asker, len(hosts))
         sources = [
             StreamSource(name=f"ipttctl-{name}", external=ExternalStream(api="$JS.leaf.API"))
-            for name in HOSTS
+            for name in kept
         ]
         js = asker.client.jetstream(timeout=10)
         await js.add_stream(StreamConfig(name="ipttctl", sources=sources, max_bytes=64 << 20))
@@ -107,6 +108,27 @@ async def traced(asker: Asker) -> AsyncIterator[HostsTrace]:
         await trace.end()
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
+
+
+def answered_again(hosts: Sequence[FakeHost]) -> Callable[[], bool]:
+    """Whether hosts have renewed a trace twice: for the second time once their stories are read.
+
+    Their clocks are looked at for each answer.
+    """
+    answers = Counter[str]()
+
+    def counting(host: FakeHost) -> Callable[[], int]:
+        clock = host.clock
+
+        def look() -> int:
+            answers[host.boot] += 1
+            return clock()
+
+        return look
+
+    for host in hosts:
+        host.clock = counting(host)
+    return lambda: all(answers[host.boot] >= 2 for host in hosts)
 
 
 async def chains(trace: HostsTrace, count: int) -> list[StoryChain]:
@@ -230,6 +252,62 @@ def test_what_a_host_loses_is_named_where_it_publishes_events_too(servers: TwoSe
     asyncio.run(run())
 
 
+def test_a_host_whose_stories_do_not_come_to_the_hub_is_named(servers: TwoServers) -> None:
+    """Its stream is no source of the hub's; it traces and answers all the same."""
+
+    async def run() -> None:
+        async with fleet(servers, kept=HOSTS[:1]) as (hosts, asker):
+            again = answered_again(hosts)
+            async with traced(asker) as trace:
+                await until(again)
+                hosts[0].feed.put(3, link=100)
+                hosts[1].feed.put(2, link=100)
+                assert len(await chains(trace, 3)) == 3
+                assert list(trace.sentences()) == []
+                await trace.end()
+                assert list(trace.sentences()) == ["web2: 2 stories never came"]
+                assert not trace.complete
+
+    asyncio.run(run())
+
+
+def test_stories_told_before_they_are_read_are_not_missed(servers: TwoServers) -> None:
+    async def run() -> None:
+        async with fleet(servers, more="watch: [{name: all}]\n") as (hosts, asker):
+            await until(lambda: all(host.traces for host in hosts))
+            for host in hosts:
+                host.feed.put(5, link=100)
+            # by then the hub has them
+            await asyncio.sleep(1)
+            again = answered_again(hosts)
+            async with traced(asker) as trace:
+                await until(again)
+                await trace.end()
+                assert trace.complete
+                assert list(trace.sentences()) == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("events", ["none", "traces"])
+def test_a_host_that_publishes_no_stories_does_not_trace(servers: TwoServers, events: str) -> None:
+    async def run() -> None:
+        async with fleet(servers, f"{events}, stories: false") as (hosts, asker):
+            found = await asker.find(Selector())
+            with pytest.raises(IpttctlError, match="web1: no stories are published here"):
+                await HostsTrace(asker).begin(found, {})
+            # somebody else may read its events
+            answer = asker.ask("web1", "trace", {"lease": 60})
+            if events == "traces":
+                await answer
+            else:
+                with pytest.raises(IpttctlError, match="no stories are published here"):
+                    await answer
+            assert len(hosts[0].traces) == (events == "traces")
+
+    asyncio.run(run())
+
+
 def test_stories_of_a_trace_of_somebody_else_are_not_missed(servers: TwoServers) -> None:
     """All that an agent tells is numbered together."""
 
@@ -298,6 +376,26 @@ def test_hosts_that_grant_less_than_they_are_asked_for_go_on(servers: TwoServers
                 assert not any(host.traces[0].detached for host in hosts)
                 assert list(trace.sentences()) == []
             assert all(host.traces[0].detached for host in hosts)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_host_whose_links_went_is_named(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch, renewed: bool
+) -> None:
+    monkeypatch.setattr(leases, "_LOOK", 0.1)
+    monkeypatch.setattr(hosts_trace, "LEASE", 1.5 if renewed else 30.0)
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker), traced(asker) as trace:
+            hosts[1].traces[0].gone = LinkDetachedError(100)
+            await until(lambda: hosts[1].traces[0].detached)
+            if renewed:
+                await until(lambda: trace.hosts[1].problem)
+            await trace.end()
+            assert list(trace.sentences()) == ["web2: link 100 was detached by somebody else"]
+            assert hosts[0].traces[0].detached
 
     asyncio.run(run())
 
@@ -444,7 +542,10 @@ def test_hosts_trace_on_while_nobody_reads_the_output(
             hosts[0].traces[0].untold = Untold(left_out=3)
             read.set()
             await command
-            assert "web1: 3 packets left out by its governor" in capsys.readouterr().err
+            err = capsys.readouterr().err
+            assert "web1: 3 packets left out by its governor" in err
+            # behind the last packet that is wanted they are waited for all the same
+            assert "never came" not in err
             assert all(one.detached for host in hosts for one in host.traces)
 
     try:

@@ -436,6 +436,33 @@ def test_the_empty_frame_at_the_end_is_seen_once() -> None:
     assert seen.first(head(sequence=4))
 
 
+def test_what_is_expected_and_has_not_come_is_missing() -> None:
+    seen = Seen()
+
+    def expect(number: int) -> int:
+        seen.expect("web-1", "6d0f", "ab12", STORIES, number)
+        return seen.missing(beginnings=False)
+
+    # nobody knows of the first ones whether they could come
+    assert [expect(number) for number in (10, 10, 15)] == [0, 0, 5]
+    # of one that is later than the first question and earlier than its answer, it does
+    assert seen.first(head(sequence=8, count=1))
+    assert seen.missing(beginnings=False) == 6
+    assert seen.first(head(sequence=9, count=3))
+    assert seen.missing(beginnings=False) == 3
+    assert seen.first(head(sequence=12, count=4))
+    assert expect(16) == 0
+    assert seen.missing() == 8
+    assert not seen.first(head(sequence=12, count=4))
+
+
+def test_all_that_a_run_has_made_may_be_missing() -> None:
+    seen = Seen()
+    for number in (0, 3):
+        seen.expect("web-1", "6d0f", "ab12", STORIES, number)
+    assert seen.missing(beginnings=False) == 3
+
+
 def test_the_memory_of_frames_is_bounded() -> None:
     seen = Seen()
     for n in range(5000):

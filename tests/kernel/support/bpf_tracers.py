@@ -21,7 +21,7 @@ from tests.kernel.support.maps import element, one_element_map
 Counts = Callable[[], dict[str, int]]
 
 _TRACING = Path("/sys/kernel/tracing")
-_LINK_CREATE = 28
+LINK_CREATE = 28
 _MULTI_RETURN = 1
 #: modules whose functions are all taken for packet functions
 _PACKET_MODULES = frozenset(
@@ -128,7 +128,7 @@ def kprobe_multi(*, at_return: bool) -> Iterator[Counts]:
             program, 0, kind, 0,
             _MULTI_RETURN if at_return else 0, len(table), 0, ctypes.addressof(table), 0,
         )  # fmt: skip  # pairs together
-        link = loader.bpf(_LINK_CREATE, request)
+        link = loader.bpf(LINK_CREATE, request)
         try:
             yield lambda: {f"{len(table)} functions": element(counter)}
         finally:

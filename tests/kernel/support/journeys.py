@@ -18,6 +18,7 @@ from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
+from ipttctl.link.streams import EventStream
 from ipttctl.stories.assemble import StoryAssembler
 from ipttctl.stories.model import DeviceStep, Passage, SocketStep, Story, TunnelStep
 from ipttproto import Slot
@@ -59,6 +60,16 @@ class Journey:
             self._controller.detach(link)
         return hook
 
+    def take(self, events: EventStream) -> None:
+        """Make stories of the events that were emitted until now."""
+        assembler = StoryAssembler()
+        for batch in events.drain():
+            records = decode_events(batch)
+            self.events += records
+            self.stories += assembler.add(records)
+        self.stories += assembler.flush()
+        self.stories.sort(key=lambda story: story.began)
+
 
 @contextmanager
 def following(
@@ -69,22 +80,16 @@ def following(
     both_ways: bool = False,
 ) -> Iterator[Journey]:
     """Follow packets meanwhile; their stories are there afterwards, in their order."""
-    assembler = StoryAssembler()
     with controller.events() as events:
         journey = Journey(controller, make_program(asm.returning(1)).fd, both_ways=both_ways)
         journey.follow(expression, *hooks)
         yield journey
         hook = journey.end()
-        for batch in events.drain():
-            records = decode_events(batch)
-            journey.events += records
-            journey.stories += assembler.add(records)
+        journey.take(events)
         assert not hook.unfollowed
         assert not hook.lost
         assert not hook.displaced
         assert hook.both_ways == both_ways
-    journey.stories += assembler.flush()
-    journey.stories.sort(key=lambda story: story.began)
 
 
 def told(story: Story) -> list[str]:

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Packets that stay away for longer than they are followed, and more of them than can be."""
+
+from __future__ import annotations
+
+from ipttctl.hooks.journey import JourneyHook
+from ipttctl.link.controller import Controller
+from ipttctl.stories.model import EndKind
+from ipttproto.family import limit
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.journeys import Journey
+from tests.kernel.support.kernel import run, wait_for
+from tests.kernel.support.network import Network
+from tests.kernel.support.three_hosts import PORT
+from tests.kernel.support.topologies import end_text, send
+
+#: seconds; those for which packets are followed, and some for a busy guest
+GIVEN_UP = 200
+
+
+def test_what_stays_away_is_lost_sight_of_and_makes_room(
+    net: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """A queueing discipline keeps them; of the last one events are read."""
+    most = limit("MAX_FOLLOWED")
+    qdisc = ("tc", "-n", net.router.name, "qdisc")
+
+    def counted() -> JourneyHook:
+        hook = controller.link(journey.link.id).hook
+        assert isinstance(hook, JourneyHook)
+        return hook
+
+    run(*qdisc, "add", "dev", "r2", "root", "netem", "delay", "1000s", "limit", str(2 * most))
+    journey = Journey(controller, make_program(asm.returning(1)).fd)
+    try:
+        journey.follow(f"udp dst port {PORT}")
+        send(net.left, "10.77.2.2", PORT, count=most + 500)
+        full = counted()
+        assert full.followed <= most
+        assert full.followed > most // 2
+        assert full.unfollowed >= 500
+        wait_for(lambda: counted().lost == full.followed, GIVEN_UP, "they are given up")
+        with controller.events() as events:
+            send(net.left, "10.77.2.2", PORT)
+            assert counted().followed == full.followed + 1
+            assert counted().unfollowed == full.unfollowed
+            wait_for(lambda: counted().lost == full.followed + 1, GIVEN_UP, "it is given up")
+            # that it is dropped in the end concerns nobody any more
+            run(*qdisc, "replace", "dev", "r2", "root", "noqueue")
+            journey.end()
+            journey.take(events)
+    finally:
+        run(*qdisc, "replace", "dev", "r2", "root", "noqueue")
+    [story] = journey.stories
+    assert story.end.kind is EndKind.LOST
+    assert end_text(story).startswith("lost sight of with r2, which sends it")

@@ -25,8 +25,8 @@ from tests.unit.ctl.fleet.support import (
     Key,
     Server,
 )
-from tests.unit.ctl.fleet.test_metrics import in_parts, told
-from tests.unit.ctl.stories.packets import flood, one_story, to_docker
+from tests.unit.ctl.fleet.test_metrics import told
+from tests.unit.ctl.stories.packets import flood, in_parts, one_story, to_docker
 
 __all__ = ["no_wait", "settings"]  # fixtures
 

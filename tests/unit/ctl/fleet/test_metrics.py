@@ -36,7 +36,7 @@ from tests.unit.ctl.fleet.support import (
     running_agent,
     until,
 )
-from tests.unit.ctl.stories.packets import INPUT, OUTPUT, Traveller, one_story
+from tests.unit.ctl.stories.packets import INPUT, Traveller, in_parts, one_story
 
 DASHBOARD = Path(__file__).parents[4] / "docs/examples/fleet/grafana.json"
 METRICS = "metrics: {port: 0}\npublish: {events: all, linger: 10ms}\n"
@@ -60,22 +60,6 @@ def by_kernel(number: int) -> Traveller:
     packet.received("eth0")
     packet.dropped(3, "udp_queue_rcv")
     return packet
-
-
-def in_parts() -> Story:
-    """A packet that was cut in parts: two are dropped, and a clone of which nobody cares."""
-    packet = Traveller(1, pf=2, hook=OUTPUT)
-    packet.function("f", 1)
-    packet.leave()
-    parts = []
-    for number, function in enumerate(("__dev_queue_xmit", "tcf_action_exec", "packet_rcv"), 2):
-        part = Traveller(number, packet.time + number)
-        part.copied(1)
-        part.dropped(6, function)
-        parts.append(part)
-    packet.time += 1_000_000
-    packet.freed()
-    return one_story(packet, *parts)
 
 
 def told(story: Story) -> Told:

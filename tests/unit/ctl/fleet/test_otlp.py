@@ -39,8 +39,8 @@ from tests.unit.ctl.fleet.support import (
     running_agent,
     until,
 )
-from tests.unit.ctl.fleet.test_metrics import by_kernel, by_rule, fetch, in_parts, samples, told
-from tests.unit.ctl.stories.packets import one_story
+from tests.unit.ctl.fleet.test_metrics import by_kernel, by_rule, fetch, samples, told
+from tests.unit.ctl.stories.packets import in_parts, one_story
 
 Answer = tuple[int, bytes]
 

@@ -66,8 +66,9 @@ def send_many(address: str, port: int, size: int, segment: int) -> None:
     """Have UDP GSO make datagrams of these bytes."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
-        for _ in range(2):
-            sender.sendto(bytes(size), (address, port))
+        for byte in b"ab":
+            # of different bytes: numbers of datagrams that GSO cuts may meet
+            sender.sendto(bytes([byte]) * size, (address, port))
 
 
 def test_datagrams_that_gso_cuts(

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import random
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -67,6 +69,15 @@ def _write(path: Path, count: int) -> None:
         writer.end({"about": "end"})
 
 
+def _ask(path: Path) -> None:
+    """Run the whole command, and print its time, and that of CPUs, which others do not change."""
+    command = [sys.executable, "-m", "ipttctl", "query", READY[0].option, str(path)]
+    with _timed(" ".join(command[2:5])):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"of CPUs: {used.ru_utime + used.ru_stime:.2f} s")
+
+
 def main(count: int) -> None:
     """Print the times for so many stories."""
     ready = READY[0].sql.format(since=since_condition(None))
@@ -78,6 +89,7 @@ def main(count: int) -> None:
         with _timed(f"{count} stories written"):
             _write(path, count)
         print(f"recording: {path.stat().st_size / 1e6:.0f} MB")
+        _ask(path)
         with _timed("drops of the recording read"):
             database = Database(tables_of([path], named_in(ready)))
         with _timed("top drops asked"):

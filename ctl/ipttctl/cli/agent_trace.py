@@ -45,12 +45,14 @@ class LocalTeller(LinkEvents):
         names: StoryNames,
         *,
         drops: bool,
+        await_drops: bool = False,
         within: int | None = None,
         join: bool = False,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         """Tell stories of the events of ``links``; with ``drops`` those of dropped packets.
 
+        ``await_drops``: all are told, and those without a drop stay open for one as with ``drops``.
         ``within`` is the cookie of the only namespace that is looked at. With ``join`` they tell
         what joins them with stories of other hosts. ``close`` is called at the end, by the thread
         that tells.
@@ -61,7 +63,7 @@ class LocalTeller(LinkEvents):
         self._close = close
         self._names = names
         self._drops = drops
-        self._assembler = StoryAssembler(await_drops=drops)
+        self._assembler = StoryAssembler(await_drops=drops or await_drops)
         self._form = StoryJson(names.sources)
         self._found: list[Story] = []
 
@@ -168,6 +170,7 @@ class LocalTrace:
             self.links,
             story_names,
             drops=order.drops,
+            await_drops=order.await_drops,
             within=cookie,
             join=order.join is not None,
             close=opened.close,

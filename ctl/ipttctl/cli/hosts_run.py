@@ -38,6 +38,9 @@ async def run_on_hosts(asker: Asker, asked: HostsAsked, chosen: Selector) -> Non
         note(f"found {counted(len(found), 'host')}")
     trace = HostsTrace(asker)
     request: dict[str, Any] = {"filter": asked.expression, "both_ways": asked.both_ways}
+    if asked.drops:
+        # not "drops": the ways of packets over hosts that do not drop them are shown as well
+        request["await_drops"] = True
     ending = _Ending()
     with on_ending(ending.tell):
         try:

@@ -20,6 +20,7 @@ from ipttctl.show.event_json import EventJson
 from ipttctl.show.event_table import EventTable
 from ipttctl.show.event_text import Moments
 from ipttctl.show.render_json import dumps
+from ipttctl.show.told_drops import has_drop
 from ipttctl.show.told_story import ToldForm, told_lines, without_rules
 from ipttctl.show.told_summary import ToldSummary
 from ipttproto import EventBatch, JoinedBatches, Kind
@@ -103,7 +104,7 @@ class _Stories:
             KeyError, TypeError, AttributeError, ValueError, OverflowError, OSError, RecursionError:
                 it is none.
         """
-        if self._shown.drops and not story["end"]["dropped"]:
+        if self._shown.drops and not has_drop(story):
             return None
         if self._shown.rules is False:
             story = without_rules(story)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +23,7 @@ from ipttctl.fleet.connection import LeafConnection, options_of
 from ipttctl.fleet.feed import Feed
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.host import AgentHost, Facts, Told
+from ipttctl.fleet.host_thread import HostThread
 from ipttctl.fleet.ledger import StreamLedger
 from ipttctl.fleet.ledger_keeper import LedgerKeeper
 from ipttctl.fleet.publisher import Publisher
@@ -83,7 +83,7 @@ class Agent:
         self.feed.within = self._facts.within
         self.reader = Reader(host, self.feed)
         self.ledger = StreamLedger(seconds(config.stream.age))
-        self._worker = ThreadPoolExecutor(1, "host")
+        self._worker = HostThread()
         self._stopping = asyncio.Event()
         self._asked = asyncio.Event()
         self.connection = LeafConnection(
@@ -149,7 +149,7 @@ class Agent:
         finally:
             await end_tasks([stopping, *parts])
             await self.publisher.close()
-            self._worker.shutdown(wait=False, cancel_futures=True)
+            self._worker.end()
             if self.otlp:
                 await asyncio.to_thread(self.otlp.stop, seconds(self.config.drain) / 2)
             if self.metrics:
@@ -287,7 +287,7 @@ class Agent:
 
     async def _on_host(self, work: Callable[[], Any]) -> Any:
         """Have the host's own thread do something; it is not interrupted."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        return await self._worker.run(work)
 
     def _overrun(self, subject: str) -> None:
         # wishes to hear heartbeats are answered together anyway

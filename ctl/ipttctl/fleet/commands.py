@@ -301,6 +301,7 @@ class Commands:
             request.drops,
             self._config.traces.governor,
             bytes.fromhex(request.join) if request.join is not None else None,
+            await_drops=request.await_drops,
         )
 
         async def start(trace: str) -> Running:

@@ -141,6 +141,8 @@ class TraceOrder:
     """The key of the hash of payloads, if stories are to be joined with those of other hosts."""
     sample: str | None = None
     rate: str | None = None
+    await_drops: bool = False
+    """Tell stories without a drop, too, but not before their packets or the trace have ended."""
 
 
 @dataclass(frozen=True)

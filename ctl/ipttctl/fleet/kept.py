@@ -21,6 +21,7 @@ from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import FAILURES, Asker, HubError
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.kept_losses import KeptLosses
+from ipttctl.fleet.stream_begin import stream_begin
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
 from ipttctl.frames.seen import Seen
@@ -81,7 +82,7 @@ class KeptFrames:
         self._of_all = False
         self._unread = 0
         self._reached = 0.0
-        self._oldest = 0.0
+        self._begin = 0.0
         self._found: set[str] = set()
         self._nothing = ""
         self.damaged = 0
@@ -100,6 +101,10 @@ class KeptFrames:
         hosts = frozenset(map(subjects.host_token, names))
         try:
             stream = await self._js.stream_info(self._asker.hub.stream)
+            if stream.state.first_seq > 1:
+                # the oldest message may be of another host, or of another kind
+                client, name = self._asker.client, self._asker.hub.stream
+                self._begin = await stream_begin(client, name, _ANSWER)
             self._of_all = len(hosts) > _MOST_CONSUMERS
             for kind in kinds:
                 for host in sorted(hosts) if 0 < len(hosts) <= _MOST_CONSUMERS else ["*"]:
@@ -124,8 +129,8 @@ class KeptFrames:
     def sentences(self) -> list[str]:
         """A sentence on each thing that is missing, or was left out."""
         found = [self._nothing] if self._nothing else []
-        if self._oldest:
-            found.append(f"the hub keeps nothing from before {_time(self._oldest)}")
+        if self._begin > self._bounds.since:
+            found.append(f"the hub keeps nothing from before {_time(self._begin)}")
         if self._full:
             # nobody knows of which hosts those are that were not read
             most = "at most " if self._of_all else ""
@@ -167,7 +172,8 @@ class KeptFrames:
                         waiting = max(0, waiting - 1)
                         continue
                     waiting = where.num_pending if where.sequence.stream < last else 0
-                    self._look(where.timestamp, where.sequence.stream, stream)
+                    if self._left > 0:
+                        self._reached = max(self._reached, where.timestamp.timestamp())
                     # nothing of hosts that nobody asks for is told
                     host = message.subject.rpartition(".")[2]
                     if hosts and host not in hosts:
@@ -253,14 +259,6 @@ class KeptFrames:
         self._losses.take(head)
         self._left -= len(body)
         return head, body
-
-    def _look(self, moment: datetime, number: int, stream: StreamInfo) -> None:
-        """Note how far reading has come, and whether something is gone that was asked for."""
-        at = moment.timestamp()
-        if self._left > 0:
-            self._reached = max(self._reached, at)
-        if number == stream.state.first_seq > 1 and at > self._bounds.since:
-            self._oldest = at
 
 
 def _time(moment: float) -> str:

@@ -14,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from ipttctl.fleet.config import MetricsOptions
 from ipttctl.fleet.host import Told
 from ipttctl.fleet.metrics_server import MetricsServer
+from ipttctl.show.told_drops import drops_in
+from ipttctl.stories.model import is_drop
 
 OTHER: Final = "(others)"
 """The rule of drops by rules that have no counter of their own."""
@@ -21,6 +23,7 @@ OTHER: Final = "(others)"
 _LONGEST: Final = 120
 
 Numbers = Callable[[], Iterator[Metric]]
+Values = Mapping[str, Any]
 
 
 class AgentMetrics:
@@ -39,7 +42,7 @@ class AgentMetrics:
         )
         self._drops = Counter(
             "ipttctl_drops",
-            "Dropped packets of stories, by the rule that dropped them, and the watch.",
+            "Dropped packets of stories, copies and parts too, by the rule, and the watch.",
             ["host", "chain", "rule", "watch"],
             registry=self.registry,
         )
@@ -70,14 +73,13 @@ class AgentMetrics:
     def told(self, stories: Sequence[Told], watch: str = "") -> None:
         """Count stories of a watch, or of traces for others."""
         for one in stories:
-            end = one.story.end.kind
-            self._stories.labels(self._host, end.value, watch).inc()
-            if end.is_drop:
-                self._drops.labels(self._host, *self._rule(one.line), watch).inc()
+            self._stories.labels(self._host, one.story.end.kind.value, watch).inc()
+            for drop in drops_in(json.loads(one.line)) if is_drop(one.story) else ():
+                self._drops.labels(self._host, *self._rule(drop["end"]), watch).inc()
 
-    def _rule(self, line: str) -> tuple[str, str]:
+    def _rule(self, end: Values) -> tuple[str, str]:
         """The labels for the rule that a story ended at; there are only so many different ones."""
-        found = rule_of(line)
+        found = rule_of(end)
         if found not in self._rules:
             if len(self._rules) >= self._config.rules:
                 return OTHER, OTHER
@@ -117,12 +119,11 @@ def gauges(name: str, text: str, host: str, values: Mapping[Any, float], *labels
     return family
 
 
-def rule_of(line: str) -> tuple[str, str]:
-    """Chain and rule at which a story, a line of JSON, was dropped.
+def rule_of(end: Values) -> tuple[str, str]:
+    """Chain and rule at which a packet was dropped, by the end of its story.
 
     Where it was no rule, these are the hook, and the function or the kernel's reason.
     """
-    end: dict[str, Any] = json.loads(line).get("end") or {}
     rule = end.get("rule")
     if isinstance(rule, dict):
         names = [rule.get(name) for name in ("table_family", "table", "chain")]

@@ -7,6 +7,7 @@ wait: where a collector is slow or gone, the oldest ones go, and are counted.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -31,6 +32,9 @@ from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.host import Told
 from ipttctl.fleet.otlp_records import record_of
 from ipttctl.paths import VERSION
+from ipttctl.show.render_json import dumps
+from ipttctl.show.told_drops import drops_in
+from ipttctl.stories.model import is_drop
 
 MOST_BYTES: Final = 8 << 20
 """Bytes of drops that wait."""
@@ -109,7 +113,7 @@ class OtlpDrops:
 
     def told(self, stories: Sequence[Told], watch: str = "") -> None:
         """Take stories of a watch, or of traces for others; those of no drop are passed over."""
-        lines = [one.line for one in stories if one.story.end.kind.is_drop]
+        lines = [line for one in stories if is_drop(one.story) for line in _drops(one)]
         if not lines:
             return
         with self._lock:
@@ -206,6 +210,13 @@ class _Session(requests.Session):
         if response.status_code in range(300, 400):
             where = response.headers.get("Location", "nowhere")
             raise requests.RequestException(f"{self.problem}, {where}")
+
+
+def _drops(one: Told) -> list[str]:
+    """A line for each drop of a story: of the packet, and of its copies and parts."""
+    if not one.story.shown_branches():
+        return [one.line]
+    return [dumps(drop) for drop in drops_in(json.loads(one.line))]
 
 
 def _content(response: requests.Response) -> bytes:

@@ -104,6 +104,8 @@ class TraceRequest(_Request, frozen=True, kw_only=True):
     drops: bool = False
     join: _Key | None = None
     """The key of the hash of payloads: stories tell what joins them with those of other hosts."""
+    await_drops: bool = False
+    """Stories without a drop are told once their packets have ended, or the trace has."""
 
 
 class RenewRequest(_Request, frozen=True, kw_only=True):

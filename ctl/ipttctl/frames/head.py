@@ -92,14 +92,13 @@ class FrameHead:
             FrameError: it is not a head.
         """
         try:
-            value = json.loads(data, parse_constant=_refuse, parse_float=_refuse)
+            value = _DECODER.decode(data.decode())
         except (ValueError, RecursionError) as error:
             raise FrameError("the head of a frame is not JSON") from error
         if not isinstance(value, dict):
             raise FrameError("the head of a frame is no object")
-        known = {one.name for one in fields(cls)}
         try:
-            head = cls(**{name: one for name, one in value.items() if name in known})
+            head = cls(**{name: one for name, one in value.items() if name in _MEMBERS})
         except TypeError as error:
             raise FrameError("the head of a frame lacks a member") from error
         _check(head)
@@ -108,6 +107,11 @@ class FrameHead:
 
 def _refuse(text: str) -> NoReturn:
     raise ValueError(text)
+
+
+# a file has thousands of heads: making these for each took longer than reading it
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_refuse)
+_MEMBERS: Final = frozenset(one.name for one in fields(FrameHead))
 
 
 def _check(head: FrameHead) -> None:

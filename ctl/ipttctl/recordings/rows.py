@@ -60,13 +60,14 @@ class StoryRows:
         self.stories += stories
         self.numbers += numbers
 
-    def _of(self, story: Values, parent: int | None) -> None:
+    def _of(self, story: Values, parent: int | None, *, folded: bool = False) -> None:
+        """Make the rows of a story, or of a branch; those that are folded are no drops."""
         steps, end = story["steps"], story["end"]
+        dropped = self._drops and end["dropped"] and not folded
         number = self.numbers
         self.numbers += 1
         place = _place(story)
-        needed = self._stories or (self._drops and end["dropped"])
-        if needed:
+        if self._stories or dropped:
             headers = _headers(story["headers"])
             sender = _sender(story)
         if self._stories:
@@ -84,7 +85,7 @@ class StoryRows:
                     len(steps),
                 ),
             )
-        if self._drops and end["dropped"]:
+        if dropped:
             rule = end["rule"]
             self._add(
                 "drops",
@@ -106,7 +107,7 @@ class StoryRows:
                 self._add("steps", (number, at, *row))
         for step in steps:
             if step["step"] == "branch":
-                self._of(step["story"], number)
+                self._of(step["story"], number, folded=step["folded"])
 
 
 def _place(values: Values) -> Row:

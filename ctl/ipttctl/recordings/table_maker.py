@@ -140,10 +140,10 @@ def _array(values: Any, kind: Any, count: int) -> Any:
     """The ``count`` values of a column; names may hold bytes that are not UTF-8."""
     pa = arrow()
     if isinstance(values, Coded):
-        found = _array(values.values, kind, len(values.values))
         if values.places is None:
-            return pa.repeat(found[0], count)
-        return found.take(pa.array(values.places, pa.int64()))
+            return pa.repeat(_array(values.values, kind, 1)[0], count)
+        # Arrow's take() would have its module of functions imported, which takes longer
+        values = [values.values[place] for place in values.places]
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from ipttctl.joins.chains import HostStory, Sighting, StoryChain, Wire, WireState
 from ipttctl.numbers import counted
 from ipttctl.show.render_json import dumps
+from ipttctl.show.told_drops import has_drop
 from ipttctl.show.told_story import told_lines
 
 FORMAT: Final = 1
@@ -101,8 +102,7 @@ def is_dropped(chain: StoryChain) -> bool:
 
 def _drops(story: Any) -> bool:
     try:
-        below = [one["story"] for one in story["steps"] if one["step"] == "branch"]
-        return bool(story["end"]["dropped"]) or any(map(_drops, below))
+        return has_drop(story)
     except NO_STORY:
         return False
 

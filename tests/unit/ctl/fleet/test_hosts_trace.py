@@ -504,6 +504,44 @@ def test_a_second_signal_does_not_wait_for_hosts_that_are_silent(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("drops", [False, True])
+def test_hosts_are_to_wait_for_drops_if_these_are_asked_for(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch, drops: bool
+) -> None:
+    """An agent that does not know the member refuses it, so others are not asked for more."""
+    asked = HostsAsked(
+        selector="web1,web2",
+        hub=None,
+        wait=None,
+        expression="",
+        both_ways=False,
+        drops=drops,
+        summary=False,
+        count=None,
+        stop_after=0,
+        output=Output.TEXT,
+    )
+    sent: list[dict[str, Any]] = []
+    ask = Asker.ask
+
+    async def noting(asker: Asker, host: str, verb: str, *args: Any) -> dict[str, Any]:
+        if verb == "trace":
+            sent.append(args[0])
+        return await ask(asker, host, verb, *args)
+
+    monkeypatch.setattr(Asker, "ask", noting)
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker):
+            await hosts_run.run_on_hosts(asker, asked, Selector.parse(asked.selector))
+            for host in hosts:
+                [(verb, order)] = host.done
+                assert (verb, order.drops, order.await_drops) == ("trace", False, drops)
+
+    asyncio.run(run())
+    assert ["await_drops" in one for one in sent] == [drops] * 2
+
+
 def test_hosts_trace_on_while_nobody_reads_the_output(
     servers: TwoServers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

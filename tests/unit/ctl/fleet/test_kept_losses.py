@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from ipttctl.cli import run
@@ -31,6 +34,7 @@ from tests.unit.ctl.fleet.hub_stream import (
 from tests.unit.ctl.fleet.support import (
     Key,
     Server,
+    client,
 )
 
 __all__ = ["no_wait", "settings"]  # fixtures
@@ -210,12 +214,72 @@ def test_missing_items_are_told(
     assert "2 items of these hosts never came" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("oldest", ["story", "event", "other host"])
 def test_what_the_hubs_own_bound_threw_away_is_told(
+    leaf: Server,
+    reader_key: Key,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+    oldest: str,
+) -> None:
+    """Also where the oldest message that is left is none of those that are asked for."""
+    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
+    first, *rest = (stories(one, [dropped(n)]) for n in (1, 2, 3))
+    between = {"event": [events(one, 1)], "other host": [stories(two, [dropped(4)])]}
+    kept = [*between.get(oldest, []), *rest]
+    keep(leaf, reader_key, [first, *kept], max_msgs=len(kept))
+    asked = ["query", "--hub", "--hosts", "web1", "SELECT packet FROM stories", settings]
+    assert run(asked) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == ["packet", "2", "3"]
+    [line] = said.err.splitlines()
+    assert line.startswith("the hub keeps nothing from before 20")
+    assert run([*asked, "--since", "1ms"]) == 0
+    assert not capsys.readouterr().err.count("nothing from before")
+
+
+def test_a_stream_that_lost_all_that_was_asked_for_is_told(
     leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     numbers = FrameNumbers("web1", "b1")
-    keep(leaf, reader_key, [stories(numbers, [dropped(n)]) for n in (1, 2, 3)], max_msgs=2)
-    assert run(["query", "--hub", "SELECT packet FROM stories", settings]) == 0
-    said = capsys.readouterr()
-    assert said.out.split() == ["packet", "2", "3"]
-    assert "the hub keeps nothing from before 20" in said.err
+    asked = ["query", "--hub", "SELECT packet FROM stories", settings]
+    keep(leaf, reader_key, [])
+    assert run(asked) == 0
+    assert not capsys.readouterr().err
+    keep(leaf, reader_key, [stories(numbers, [dropped(1)])])
+
+    async def empty() -> None:
+        async with client(leaf, reader_key) as user:
+            await user.jetstream().purge_stream("ipttctl")
+
+    asyncio.run(empty())
+    assert run(asked) == 0
+    assert capsys.readouterr().err.startswith("the hub keeps nothing from before 20")
+
+
+@pytest.mark.parametrize("said", ["", 2, "then", "+292277026596-12-04T15:30:07Z"])
+def test_a_hub_that_says_nothing_of_its_oldest_message_is_an_error(
+    leaf: Server,
+    reader_key: Key,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    said: object,
+) -> None:
+    """A hub that was taken over answers anything."""
+    numbers = FrameNumbers("web1", "b1")
+    keep(leaf, reader_key, [stories(numbers, [dropped(n)]) for n in (1, 2)], max_msgs=1)
+    answered = Client.request
+
+    async def request(self: Client, subject: str, *args: Any, **more: Any) -> Msg:
+        answer = await answered(self, subject, *args, **more)
+        if "STREAM.INFO" in subject:
+            found = json.loads(answer.data)
+            found["state"]["first_ts"] = said
+            answer.data = json.dumps(found).encode()
+        return answer
+
+    monkeypatch.setattr(Client, "request", request)
+    assert run(["query", "--hub", "SELECT packet FROM stories", settings]) == 1
+    expected = "cannot read what the hub keeps: it tells nothing of its stream ipttctl"
+    assert expected in capsys.readouterr().err

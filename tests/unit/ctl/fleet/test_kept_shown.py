@@ -26,7 +26,7 @@ from tests.unit.ctl.fleet.support import (
     Server,
 )
 from tests.unit.ctl.fleet.test_metrics import told
-from tests.unit.ctl.stories.packets import one_story, to_docker
+from tests.unit.ctl.stories.packets import flood, in_parts, one_story, to_docker
 
 __all__ = ["no_wait", "settings"]  # fixtures
 
@@ -68,6 +68,22 @@ def test_stories_are_shown(
     assert [(one["host"], one["boot_id"]) for one in found if "end" in one] == [
         *(("web1", "b1"), ("web1", "b1"), ("web2", "b2"))
     ]
+
+
+def test_drops_of_parts_and_copies_are_drops(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = told(in_parts()).line
+    # a clone of which nobody cares is all that is dropped
+    kept = json.loads(parts)
+    kept["steps"] = [one for one in kept["steps"] if one["step"] != "branch" or one["folded"]]
+    lines = [parts, json.dumps(kept), told(one_story(next(flood(1)))).line]
+    keep(leaf, reader_key, [stories(FrameNumbers("web1", "b1"), lines)])
+    assert run(["show", "--hub", "--drops", "-o", "json", settings]) == 0
+    said = capsys.readouterr()
+    [found] = map(json.loads, said.out.splitlines())
+    assert found["steps"] == json.loads(parts)["steps"]
+    assert said.err == "1 story told\n"
 
 
 def test_a_story_speaks_for_its_own_host_alone(

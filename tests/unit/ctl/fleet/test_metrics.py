@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ipttctl.fleet.agent import Agent
@@ -35,7 +36,7 @@ from tests.unit.ctl.fleet.support import (
     running_agent,
     until,
 )
-from tests.unit.ctl.stories.packets import INPUT, Traveller, one_story
+from tests.unit.ctl.stories.packets import INPUT, Traveller, in_parts, one_story
 
 DASHBOARD = Path(__file__).parents[4] / "docs/examples/fleet/grafana.json"
 METRICS = "metrics: {port: 0}\npublish: {events: all, linger: 10ms}\n"
@@ -81,8 +82,23 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def test_a_drop_is_counted_for_its_rule_or_function() -> None:
-    assert rule_of(told(one_story(by_rule(1))).line) == ("inet fw input", "2")
-    assert rule_of(told(one_story(by_kernel(1))).line) == ("", "udp_queue_rcv")
+    rule, kernel = (json.loads(told(one_story(made(1))).line) for made in (by_rule, by_kernel))
+    assert rule_of(rule["end"]) == ("inet fw input", "2")
+    assert rule_of(kernel["end"]) == ("", "udp_queue_rcv")
+
+
+def test_parts_and_copies_that_are_dropped_are_counted() -> None:
+    metrics = AgentMetrics(MetricsOptions(port=0), "web1", lambda: iter(()))
+    metrics.told([told(in_parts())])
+    found = samples(generate_latest(metrics.registry).decode())
+    counts = {
+        dict(labels)["rule"]: value
+        for (name, labels), value in found.items()
+        if name == "ipttctl_drops_total"
+    }
+    assert counts == {"__dev_queue_xmit": 1, "tcf_action_exec": 1}
+    stories = [value for (name, _), value in found.items() if name == "ipttctl_stories_total"]
+    assert stories == [1]
 
 
 def test_only_so_many_rules_have_a_counter() -> None:
@@ -117,7 +133,8 @@ def test_names_that_are_no_text_or_look_like_metrics_stay_labels() -> None:
     metrics = AgentMetrics(MetricsOptions(port=0), "web1", lambda: iter(()))
     story = one_story(by_rule(1))
     rules = ({"table": "fw", "chain": chain, "rulenum": 1} for chain in ("\udcff", odd))
-    metrics.told([Told(story, json.dumps({"end": {"rule": rule}})) for rule in rules])
+    ends = ({"dropped": True, "rule": rule} for rule in rules)
+    metrics.told([Told(story, json.dumps({"end": end, "steps": []})) for end in ends])
     metrics.start()
     try:
         text = fetch(metrics.address[1])

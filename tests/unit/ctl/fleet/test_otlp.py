@@ -40,7 +40,7 @@ from tests.unit.ctl.fleet.support import (
     until,
 )
 from tests.unit.ctl.fleet.test_metrics import by_kernel, by_rule, fetch, samples, told
-from tests.unit.ctl.stories.packets import one_story
+from tests.unit.ctl.stories.packets import in_parts, one_story
 
 Answer = tuple[int, bytes]
 
@@ -171,6 +171,21 @@ def test_a_drop_is_a_record_with_names_of_the_conventions() -> None:
     assert "process.pid" not in known
     assert values(second)["ipttctl.end"] == "dropped_by_kernel"
     assert said == []
+
+
+def test_parts_and_copies_that_are_dropped_are_records() -> None:
+    with collector() as server, drops(OtlpOptions(url=server.url), []) as running:
+        running.told([told(in_parts())], "w")
+        wait(lambda: running.sent == 2)
+        found = [values(record) for record in server.records]
+        times = [record.time_unix_nano for record in server.records]
+    story = json.loads(told(in_parts()).line)
+    parts = [step["story"] for step in story["steps"] if step["step"] == "branch"][:2]
+    assert [(one["ipttctl.packet"], one["ipttctl.function"]) for one in found] == [
+        *((2, "__dev_queue_xmit"), (3, "tcf_action_exec")),
+    ]
+    assert {one["ipttctl.watch"] for one in found} == {"w"}
+    assert times == [part["time_ns"] + part["duration_ns"] for part in parts]
 
 
 def test_the_documentation_has_every_attribute() -> None:

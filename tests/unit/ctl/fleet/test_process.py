@@ -93,6 +93,44 @@ def test_it_is_ready_lives_and_ends_without_a_module(
     assert f"connected to {leaf.url}" in said
 
 
+SLOW = """
+from ipttctl.cli import agent_host
+from tests.unit.ctl.fleet.support import FakeHost
+
+class Slow(FakeHost):
+    def trace(self, order):
+        print("tracing", flush=True)
+        return super().trace(order)
+
+agent_host.LocalHost = lambda _: Slow(delay=120)
+"""
+
+
+def test_it_ends_in_time_while_the_host_is_at_work(
+    leaf: Server, agent_key: Key, tmp_path: Path
+) -> None:
+    """A first trace compiles, and verifies the module's walks."""
+    file = config(tmp_path, leaf, agent_key)
+    file.write_text(f"{file.read_text()}watch: [{{name: all}}]\n")
+    process = subprocess.Popen(
+        command("agent", "--config", str(file), first=SLOW),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "tracing\n"
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert "Traceback" not in said
+
+
 def test_the_configuration_is_checked(leaf: Server, agent_key: Key, tmp_path: Path) -> None:
     file = config(tmp_path, leaf, agent_key)
     check = command("agent", "--check", "--config", str(file))

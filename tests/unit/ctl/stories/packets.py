@@ -172,6 +172,22 @@ def one_story(*travellers: Traveller) -> Story:
     return story
 
 
+def in_parts() -> Story:
+    """A packet that was cut in parts: two are dropped, and a clone of which nobody cares."""
+    packet = Traveller(1, pf=2, hook=OUTPUT)
+    packet.function("f", 1)
+    packet.leave()
+    parts = []
+    for number, function in enumerate(("__dev_queue_xmit", "tcf_action_exec", "packet_rcv"), 2):
+        part = Traveller(number, packet.time + number)
+        part.copied(1)
+        part.dropped(6, function)
+        parts.append(part)
+    packet.time += 1 * MS
+    packet.freed()
+    return one_story(packet, *parts)
+
+
 def to_docker() -> Traveller:
     """A segment to a published port, which a rule drops: the example of the questions."""
     packet = Traveller()

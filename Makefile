@@ -64,7 +64,7 @@ shell: module bytecode ## an interactive guest with the module loaded and ipttct
 ##@ Test
 
 .PHONY: test
-test: check test-unit test-kernel ## every test: static checks, unit tests here, kernel tests in guests of three kernels
+test: check test-unit test-kernel ## static checks, unit tests here, kernel tests dealt out among guests of three kernels
 
 # Without a path pytest takes the testpaths of pyproject.toml. Many tests wait for servers: more run than there are
 # processors.

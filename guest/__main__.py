@@ -128,6 +128,12 @@ class _Selection:
     left_out: tuple[str, ...] = ()
     """A sentence for each kernel that is not available."""
 
+    @property
+    def decisive(self) -> list[str]:
+        """The names of the kernels that count, in their order."""
+        names = dict.fromkeys(machine.kernel.name for machine in self.machines)
+        return [name for name in names if name not in self.uncounted]
+
 
 def _selection(arguments: argparse.Namespace, workspace: Workspace) -> _Selection:
     named = [kernel_list.named(name) for name in arguments.kernel or ()]
@@ -170,6 +176,7 @@ def _run(arguments: argparse.Namespace, workspace: Workspace) -> int:
             environment.setdefault(name, os.environ[name])
     if arguments.target:
         environment["IPTT_TARGET"] = arguments.target
+        environment["IPTT_DEALT_AMONG"] = " ".join(selection.decisive)
     if not machines:
         raise ValueError(f"no kernel of target {arguments.target} is among those asked for")
     job = Job(tuple(arguments.command), arguments.module, environment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from guest.kernels import Kernel
 from guest.suites import Suite
 
 LIST = Path(__file__).with_name("kernels.yaml")
+LATER = Path(__file__).with_name("later.yaml")
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ class ListedKernel:
     """Files whose tests a make target deals out among the kernels that have them here."""
     spread: tuple[str, ...] = ()
     """Make targets that run each test with one of their numbers of CPUs only."""
-    share: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
-    """By target and file of ``dealt``: which of how many kernels it is, from 0 on."""
+    holders: Mapping[str, Mapping[str, tuple[ListedKernel, ...]]] = field(default_factory=dict)
+    """By target and file of ``dealt``: the kernels among which its tests are dealt."""
+    later: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Tests that a make target runs on no kernel, by target, named as in ``left_out``."""
 
     def __post_init__(self) -> None:
         if bool(self.package) == bool(self.built):
@@ -92,17 +95,23 @@ class ListedKernel:
 
         ``test`` is its name, with a case in brackets.
         """
-        names = {f"{file}::{test}", f"{file}::{test.partition('[')[0]}"}
-        place, of = self.share.get(target, {}).get(file, (0, 1))
+        if not self._takes(file, test, target):
+            return False
         # by its name, which is the same on each kernel, whatever else is collected there
         card = zlib.crc32(test.encode())
-        is_ours = card % of == place
+        holders = self.holders.get(target, {}).get(file, ())
+        names = [one.name for one in holders if one._takes(file, test, target)]
+        is_ours = not names or names[card % len(names)] == self.name
         if target in self.spread:
             counts = self.targets[target]
             is_ours = is_ours and counts[card % len(counts)] == cpus
-        return (
-            is_ours and self.runs(file, target) and names.isdisjoint(self.left_out.get(target, ()))
-        )
+        return is_ours
+
+    def _takes(self, file: str, test: str, target: str) -> bool:
+        """Whether a make target may run a test on it, if it is dealt to it."""
+        names = {f"{file}::{test}", f"{file}::{test.partition('[')[0]}"}
+        elsewhere = {*self.left_out.get(target, ()), *self.later.get(target, ())}
+        return self.runs(file, target) and names.isdisjoint(elsewhere)
 
     def is_newer(self, kernel: Kernel) -> bool:
         """Whether a kernel of the suite is newer than the last one that passed."""
@@ -130,21 +139,25 @@ def _entry(fields: Mapping[str, Any]) -> ListedKernel:
     )
 
 
-def deal(kernels: Sequence[ListedKernel]) -> list[ListedKernel]:
-    """Give kernels their shares of the files that are dealt out among them."""
-    hands: dict[tuple[str, str], list[str]] = {}
-    for kernel in kernels:
-        for target, files in kernel.dealt.items():
-            for file in files:
-                hands.setdefault((target, file), []).append(kernel.name)
+def deal(
+    kernels: Sequence[ListedKernel], among: Collection[str] | None = None
+) -> list[ListedKernel]:
+    """Say of each kernel among which others its files are dealt out: all, or those ``among``.
+
+    A kernel that is not ``among`` them has the tests that it would have if it were.
+    """
     return [
         replace(
             kernel,
-            share={
+            holders={
                 target: {
-                    file: (names.index(kernel.name), len(names))
+                    file: tuple(
+                        one
+                        for one in kernels
+                        if file in one.dealt.get(target, ())
+                        and (among is None or one.name in among or one is kernel)
+                    )
                     for file in files
-                    for names in [hands[target, file]]
                 }
                 for target, files in kernel.dealt.items()
             },
@@ -153,18 +166,31 @@ def deal(kernels: Sequence[ListedKernel]) -> list[ListedKernel]:
     ]
 
 
-def load(path: Path = LIST) -> list[ListedKernel]:
-    """Read all kernels on the list, in its order."""
-    return deal([_entry(fields) for fields in yaml.safe_load(path.read_text())])
+def load_later(path: Path = LATER) -> dict[str, tuple[str, ...]]:
+    """Read which tests each make target leaves to other targets, whatever the reason."""
+    return {
+        target: tuple(test for tests in reasons.values() for test in tests)
+        for target, reasons in yaml.safe_load(path.read_text()).items()
+    }
 
 
-def named(name: str) -> ListedKernel:
-    """The listed kernel with a name.
+def load(among: Collection[str] | None = None) -> list[ListedKernel]:
+    """Read all kernels on the list, in its order.
+
+    Files are dealt out among all kernels, or only those with a name in ``among``.
+    """
+    later = load_later()
+    entries = [_entry(fields) for fields in yaml.safe_load(LIST.read_text())]
+    return deal([replace(one, later=later) for one in entries], among)
+
+
+def named(name: str, among: Collection[str] | None = None) -> ListedKernel:
+    """The listed kernel with a name; ``among`` is that of ``load()``.
 
     Raises:
         KernelMissingError: the list has no such kernel.
     """
-    listed = load()
+    listed = load(among)
     for kernel in listed:
         if kernel.name == name:
             return kernel
@@ -208,8 +234,8 @@ def _part(kernel: ListedKernel, target: str) -> str:
     """The part of the tests that a target runs on a kernel, in brackets; nothing if it is all."""
     entries = kernel.left_out.get(target, ())
     tests = sum("::" in entry for entry in entries)
-    counts = [(len(entries) - tests, "files"), (tests, "tests")]
-    words = " and ".join(f"{count} {what}" for count, what in counts if count)
+    counts = [(len(entries) - tests, "file"), (tests, "test")]
+    words = " and ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
     parts = [f"{len(kernel.chosen[target])} files"] if target in kernel.chosen else []
     parts += [f"not {words}"] if words else []
     if target in kernel.spread:

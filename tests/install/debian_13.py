@@ -8,6 +8,7 @@ pytest in the guest, or 124 if the guest itself failed.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -24,16 +25,19 @@ from tests.install.__main__ import new_disk
 from tests.install.machine import DISK
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_BUILDERS: Final = ("build-essential", "debhelper", "dh-dkms", "python3-venv")
+_BUILDERS: Final = ("build-essential", "debhelper", "python3-venv")
 _USED: Final = ("dkms", "iptables", "iproute2", "iputils-ping", "man-db")
 
 
-def _dependencies() -> list[str]:
-    """The package's dependencies on Debian, from its control file."""
+def needed_packages() -> list[str]:
+    """The packages to build, install and use ours with; its control file names most."""
     control = (_ROOT / "debian" / "control").read_text()
-    listed = control.partition("\nDepends:")[2].partition("\nRecommends:")[0]
-    lines = [line.strip() for line in listed.splitlines() if not line.startswith("#")]
-    return [line.split()[0].rstrip(",") for line in lines if line and "$" not in line]
+    lines = "\n".join(line for line in control.splitlines() if not line.startswith("#"))
+    fields = re.findall(r"^(?:Build-)?Depends:((?:.*\n)(?:[ ].*\n)*)", lines, re.MULTILINE)
+    listed = [one.split()[0] for field in fields for one in field.split(",")]
+    # debhelper provides the one in the version that is asked for
+    own = [name for name in listed if not name.startswith(("$", "debhelper-compat"))]
+    return list(dict.fromkeys([*_BUILDERS, *_USED, *own]))
 
 
 def _build(suite: Suite, workspace: Workspace) -> Path:
@@ -43,7 +47,7 @@ def _build(suite: Suite, workspace: Workspace) -> Path:
         SuiteError: the build dependencies cannot be installed.
         subprocess.CalledProcessError: the build failed.
     """
-    suite.install(*_BUILDERS, *_USED, *_dependencies())
+    suite.install(*needed_packages())
     work = workspace.build_dir / "install" / suite.name
     shutil.rmtree(work, ignore_errors=True)
     source, wheels = work / "source", work / "wheels"

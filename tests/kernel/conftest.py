@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,20 @@ WIDE = 200
 MakeProgram = Callable[..., Program]
 
 
+@cache
+def _kernel() -> kernel_list.ListedKernel:
+    """This guest's kernel, with its share of the tests."""
+    dealt = os.environ.get("IPTT_DEALT_AMONG")
+    among = None if dealt is None else dealt.split()
+    return kernel_list.named(os.environ["IPTT_KERNEL"], among)
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out files that the make target does not run on this kernel, unless they are named."""
     target = os.environ.get("IPTT_TARGET")
     if not target or not collection_path.name.startswith("test_"):
         return None
-    kernel = kernel_list.named(os.environ["IPTT_KERNEL"])
-    return None if kernel.runs(collection_path.name, target) else True
+    return None if _kernel().runs(collection_path.name, target) else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -62,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     target = os.environ.get("IPTT_TARGET")
     if not target or any("::" in argument for argument in config.args):
         return
-    kernel = kernel_list.named(os.environ["IPTT_KERNEL"])
+    kernel = _kernel()
     cpus = os.cpu_count() or 1
     left_out = [
         item for item in items if not kernel.runs_test(item.path.name, item.name, target, cpus)

@@ -98,7 +98,7 @@ def test_a_module_that_insmod_loaded_is_no_failure(monkeypatch: pytest.MonkeyPat
     found = examined()
     assert found["module"].state is Health.OK
     assert found["module file"].state is Health.WARNING
-    assert "the one that is loaded works" in found["module file"].text
+    assert "the module that is loaded works" in found["module file"].text
 
 
 def test_without_privilege_it_says_so_and_goes_on() -> None:

@@ -19,6 +19,8 @@ from ipttctl.errors import ProgramError
 
 #: after these a #line directive is safe anywhere; bpfcc's own lines would shift the numbers
 _ENDS: Final = (b";", b"{", b"}")
+#: a function's head with the bracket, and code on the same line; bpfcc adds lines in front of both
+_WITH_CODE: Final = re.compile(rb"""(\w[\w\s*]*\([^(){};"'/#]*\)\s*\{)(.*\S.*)""")
 _PROGRAM: Final = re.compile(r"^Disassembly of function (\w+)$")
 _LINE: Final = re.compile(r"^;.* // Line\s+(\d+)$")
 _INSTRUCTION: Final = re.compile(r"^\s+(\d+):\t")
@@ -52,9 +54,15 @@ def line_of(
 
 def _numbered(text: bytes) -> bytes:
     """The source with #line directives, as far as they can be placed without parsing."""
-    lines, in_comment = [], False
+    lines: list[bytes] = []
+    in_comment = in_macro = False
     for number, line in enumerate(text.split(b"\n"), 1):
-        lines.append(line)
+        with_code = None if in_comment or in_macro else _WITH_CODE.fullmatch(line)
+        if with_code:
+            lines += [with_code[1], b"#line %d" % number, with_code[2]]
+        else:
+            lines.append(line)
+        in_macro = line.endswith(b"\\")
         begins, ends = line.rfind(b"/*"), line.rfind(b"*/")
         if begins != ends:
             in_comment = begins > ends

@@ -63,7 +63,7 @@ class ChosenNamespaces:
         with controller.namespaces_going() as self._going:
             self._names = names
             for one in self._chosen:
-                if netns.is_name(one.text):
+                if one.held.name == one.text:
                     one.followed = names.follow(one.held.path, self.cookies, one.cookie)
                 one.held.close()
             yield

@@ -176,11 +176,12 @@ def _headers(host: Host) -> Finding:
     build = f"lib/modules/{host.release}/build"
     if host.has(f"{build}/Makefile"):
         return _ok("headers", f"/{build}")
-    return _failure(
-        "headers",
-        f"no headers of kernel {host.release}: neither the module nor programs can be compiled",
-        f"apt install linux-headers-{host.release}",
-    )
+    absent = f"no headers of kernel {host.release}: neither the module nor programs"
+    remedy = f"apt install linux-headers-{host.release}"
+    if object_file("trace.o").is_file():
+        text = f"{absent} given as --source can be compiled"
+        return _of_the_next_load(host, "headers", text, remedy)
+    return _failure("headers", f"{absent} can be compiled", remedy)
 
 
 def _compiler(host: Host) -> Finding:
@@ -248,7 +249,8 @@ def _signed(host: Host, path: Path) -> Finding:
     if content is None:
         return _warning("signature", f"required, but {path} cannot be read")
     if not content.endswith(_SIGNED):
-        return _failure(
+        return _of_the_next_load(
+            host,
             "signature",
             f"required, but {path} is not signed",
             "let DKMS build it, which signs, or sign it with a key that is enrolled",
@@ -258,9 +260,10 @@ def _signed(host: Host, path: Path) -> Finding:
         return _warning("signature", f"{path} is signed; cannot tell whether the key is trusted")
     if key in (host.read_bytes(_MACHINE_OWNER_KEYS) or b""):
         return _ok("signature", "the module is signed and DKMS's key is enrolled")
-    return _failure(
+    return _of_the_next_load(
+        host,
         "signature",
-        "the module is signed by DKMS, whose key is not enrolled",
+        f"{path} is signed by DKMS, whose key is not enrolled",
         f"mokutil --import /{_DKMS_KEY}, reboot, and enroll it at the prompt",
     )
 
@@ -513,7 +516,8 @@ def _kernels(host: Host) -> list[str]:
 def _of_the_next_load(host: Host, check: str, text: str, remedy: str) -> Finding:
     """A finding that prevents the next load: only a warning if a module works already."""
     if host.module_works:
-        return _warning(check, f"{text}; the one that is loaded works until the next boot", remedy)
+        works = "the module that is loaded works until the next boot"
+        return _warning(check, f"{text}; {works}", remedy)
     return _failure(check, text, remedy)
 
 

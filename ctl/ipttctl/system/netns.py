@@ -8,7 +8,6 @@ is not reused until the next boot: it is the namespace's identity.
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 import re
@@ -39,7 +38,6 @@ _NS_GET_NSTYPE: Final = 0xB703
 _CLONE_NEWNET: Final = 0x40000000
 _SO_NETNS_COOKIE: Final = 71
 _NUMBER: Final = re.compile(r"(?P<inode>\d{1,20})(@(?P<cookie>\d{1,20}))?", re.ASCII)
-_DENIED: Final = (errno.EPERM, errno.EACCES)
 _HOW: Final = "give an inode number, a name from `ip netns` or a path such as /proc/PID/ns/net"
 
 
@@ -68,10 +66,10 @@ class Namespace(Closing):
             PrivilegeError: the caller may not open it.
             OSError: it cannot be opened otherwise.
         """
-        # opening a device to look at it could have effects
-        if path.stat().st_dev != OWN.stat().st_dev:
-            raise _not_one(path)
         try:
+            # opening a device to look at it could have effects
+            if path.stat().st_dev != OWN.stat().st_dev:
+                raise _not_one(path)
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError as error:
             raise PrivilegeError(
@@ -128,13 +126,11 @@ def own() -> int:
     return OWN.stat().st_ino
 
 
-def is_name(text: str) -> bool:
-    """Whether a text is a namespace's name, which another one may get later."""
-    return "/" not in text and _NUMBER.fullmatch(text) is None
-
-
 def find(text: str, directories: Iterable[Path] = NAMED) -> Namespace:
     """Open the namespace given as an inode number, as ``INODE@COOKIE``, as a name or a path.
+
+    A number is a name only if no namespace has it: a name that somebody gives to another one does
+    not change which is meant.
 
     Raises:
         UsageError: there is no such network namespace, or another one has the number.
@@ -143,7 +139,14 @@ def find(text: str, directories: Iterable[Path] = NAMED) -> Namespace:
     number = _NUMBER.fullmatch(text)
     if number is None:
         return _named(text, directories)
-    found = _numbered(int(number["inode"]), directories)
+    try:
+        found = _numbered(int(number["inode"]), directories)
+    except PlaceMissingError as error:
+        if number["cookie"] is not None:
+            raise
+        with suppress(PlaceMissingError):
+            return _named(text, directories)
+        raise error from None
     if number["cookie"] is not None and found.identity.cookie != int(number["cookie"]):
         found.close()
         raise PlaceMissingError(
@@ -350,8 +353,13 @@ def _named_files(directories: Iterable[Path]) -> Iterator[Path]:
 
 def _named(text: str, directories: Iterable[Path]) -> Namespace:
     candidates = [Path(text)] if "/" in text else [directory / text for directory in directories]
+    denied = None
     for path in candidates:
-        # ValueError: a NUL in it
-        with suppress(OSError, ValueError):
+        try:
             return Namespace(path)
-    raise PlaceMissingError(f"there is no network namespace '{text}'", _HOW)
+        except PrivilegeError as error:
+            denied = error
+        # ValueError: a NUL in it
+        except (OSError, ValueError):
+            continue
+    raise denied or PlaceMissingError(f"there is no network namespace '{text}'", _HOW)

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,8 +70,8 @@ def names_in(file: str) -> set[str]:
 
 def test_chosen_files_and_tests_exist_and_are_some_of_them() -> None:
     for kernel in kernel_list.load():
-        for which in (kernel.chosen, kernel.left_out, kernel.dealt):
-            assert set(which) <= set(kernel.targets)
+        for which in (kernel.chosen, kernel.left_out, kernel.dealt, kernel.later):
+            assert which is kernel.later or set(which) <= set(kernel.targets)
             for entries in which.values():
                 assert {entry.partition("::")[0] for entry in entries} < THERE
                 for file, _, test in (entry.partition("::") for entry in entries):
@@ -78,14 +81,85 @@ def test_chosen_files_and_tests_exist_and_are_some_of_them() -> None:
 
 @pytest.mark.parametrize("target", ["test", "test-all"])
 def test_what_a_kernel_leaves_out_another_runs(target: str) -> None:
-    """Files in the same target; a long test, or one of several cases, perhaps in test-all only."""
-    every_file = [kernel for kernel in kernel_list.of_target(target) if not kernel.chosen]
-    in_all = kernel_list.of_target("test-all")
-    for kernel in every_file:
+    listed = kernel_list.of_target(target)
+    for kernel in listed:
         for file, _, test in (entry.partition("::") for entry in kernel.left_out.get(target, ())):
-            others = [other for other in every_file if other != kernel]
-            assert test or any(other.runs(file, target) for other in others)
-            assert any(other.runs_test(file, test, "test-all", 2) for other in in_all)
+            others = [other for other in listed if other.name != kernel.name]
+            assert any(other.runs(file, target) for other in others)
+            assert not test or any(other.runs_test(file, test, target, 2) for other in others)
+
+
+@pytest.fixture(name="collected", scope="module")
+def _collected() -> list[tuple[str, str]]:
+    """File and name of each kernel test; without those of real tools, which no kernel is dealt."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q"]
+    skip = "--ignore=tests/kernel/tools"
+    environment = {name: value for name, value in os.environ.items() if name != "IPTT_TARGET"}
+    done = subprocess.run(
+        [*command, skip, "tests/kernel"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.partition("::") for line in done.stdout.splitlines()]
+    return [(path.rpartition("/")[2], name) for path, colons, name in lines if colons]
+
+
+def missed(
+    collected: list[tuple[str, str]], target: str, kernels: list[kernel_list.ListedKernel]
+) -> set[str]:
+    """The tests that none of the kernels runs for a target."""
+    return {
+        f"{file}::{name}"
+        for file, name in collected
+        if not any(
+            kernel.runs_test(file, name, target, cpus)
+            for kernel in kernels
+            for cpus in kernel.targets[target]
+        )
+    }
+
+
+def test_each_test_runs_on_some_kernel_or_is_left_to_test_all(
+    collected: list[tuple[str, str]],
+) -> None:
+    names = {f"{file}::{name}" for file, name in collected}
+    later = set(kernel_list.load_later()["test"])
+    left = {name for name in names if not later.isdisjoint({name, name.partition("[")[0]})}
+    assert missed(collected, "test", kernel_list.of_target("test")) == left
+    assert {name if name in later else name.partition("[")[0] for name in left} == later
+    assert not missed(collected, "test-all", kernel_list.of_target("test-all"))
+
+
+def test_no_test_is_missed_with_a_kernel_that_is_not_there_or_does_not_count(
+    collected: list[tuple[str, str]],
+) -> None:
+    there = ["6.1", "6.12"]
+    with_all = missed(collected, "test", kernel_list.of_target("test"))
+    kernels = [kernel_list.named(name, there) for name in there]
+    # means something on that kernel only
+    newest = "test_programs.py::test_a_private_stack_is_of_one_program_at_a_time[256]"
+    assert missed(collected, "test", kernels) - with_all == {newest}
+
+    uncounted, counted = kernel_list.named("7.x", there), kernel_list.named("7.x")
+    in_chains = [name for file, name in collected if file == "test_chains.py"]
+    assert any(uncounted.runs_test("test_chains.py", name, "test", 2) for name in in_chains)
+    assert all(
+        uncounted.runs_test(file, name, "test", 2) == counted.runs_test(file, name, "test", 2)
+        for file, name in collected
+    )
+
+
+def test_a_private_stack_is_looked_at_where_there_is_one() -> None:
+    name = "test_a_private_stack_is_of_one_program_at_a_time[256]"
+    runs = [
+        kernel.name
+        for kernel in kernel_list.of_target("test")
+        if kernel.runs_test("test_programs.py", name, "test", 2)
+    ]
+    assert runs == ["7.x"]
 
 
 def test_what_a_target_runs_on_a_kernel() -> None:

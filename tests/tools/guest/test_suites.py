@@ -99,6 +99,7 @@ def test_a_suite_that_cannot_be_had_is_left_out_and_said(listing: Listing, targe
     listing.patch.setattr(ListedKernel, "find", missing)
     selection = listing.select(target)
     assert selection.machines == []
+    assert selection.decisive == []
     assert selection.left_out == ("LEFT OUT: kernel 7.x: the archive does not answer",)
 
 
@@ -108,6 +109,8 @@ def test_a_newer_kernel_is_tried_and_decides_test_all_only(listing: Listing) -> 
     module.parent.mkdir(parents=True)
     module.touch()
     assert listing.select("test").uncounted == {"7.x"}
+    assert listing.select("test").decisive == []
+    assert listing.select("test-all").decisive == ["7.x"]
     assert listing.select("test-all").uncounted == set()
     module.unlink()
     selection = listing.select("test")

@@ -84,6 +84,33 @@ def test_instructions_have_lines(source: Path, lines_more: int) -> None:
     assert other.text == "return 1;"
 
 
+MACRO = "#define GET(v) \\\nget(v) { return *v; }\n"
+CALLER = """
+int entry(void *c)
+{
+	u32 key = 0;
+	return get(seen.lookup(&key));
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"static inline u64 get(u64 *v) {{ return *v; }}{CALLER}", 2),
+        (f"{MACRO}static inline u64\nget(u64 *v) {{ /* its */ return *v; }}{CALLER}", 5),
+        ("int entry(void *c) { u32 key = 0; u64 *v = seen.lookup(&key); return *v; }\n", 2),
+    ],
+    ids=["inlined", "on two lines", "all on one"],
+)
+def test_a_function_on_one_line_has_that_line(source: Path, text: str, line: int) -> None:
+    source.write_text(f"BPF_HASH(seen, u32, u64);\n{text}")
+    found = line_of(source, [], "entry", dereferenced(source))
+    assert found
+    assert found.number == line
+    assert found.text == source.read_text().splitlines()[line - 1]
+
+
 def test_nothing_is_guessed(source: Path) -> None:
     assert line_of(source, [], "no_such_program", 0) is None
     assert line_of(source.with_name("gone.c"), [], "entry", 0) is None

@@ -263,9 +263,22 @@ def test_tools_find_the_systems_tools(tree: Tree, monkeypatch: pytest.MonkeyPatc
     assert Host(root=tree.root).run("modinfo") == f"{tools.search_path()}\n"
 
 
-def test_headers(tree: Tree) -> None:
+@pytest.fixture
+def programs(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the compiled programs of trace, which is not there yet."""
+    file = tree.root / "trace.o"
+    monkeypatch.setattr(doctor, "object_file", lambda _: file)
+    return file
+
+
+def test_headers(tree: Tree, programs: Path) -> None:
     tree.remove(f"lib/modules/{RELEASE}/build/Makefile")
-    expect(tree, "headers", Health.FAILURE, f"apt install linux-headers-{RELEASE}")
+    remedy = f"apt install linux-headers-{RELEASE}"
+    expect(tree, "headers", Health.FAILURE, "neither the module nor programs can be", remedy)
+    programs.touch()
+    expect(tree, "headers", Health.WARNING, "given as --source", "that is loaded works", remedy)
+    tree.state = ModuleState(loaded=False)
+    expect(tree, "headers", Health.FAILURE, "given as --source", remedy)
 
 
 def test_compiler(tree: Tree) -> None:
@@ -276,7 +289,7 @@ def test_compiler(tree: Tree) -> None:
     expect(tree, "compiler", Health.WARNING, "gcc 12.2.0", "built with gcc 14")
     tree.remove("usr/sbin/gcc")
     expect(
-        tree, "compiler", Health.WARNING, "no gcc", "the one that is loaded works", "apt install"
+        tree, "compiler", Health.WARNING, "no gcc", "the module that is loaded works", "apt install"
     )
     tree.state = ModuleState(loaded=False)
     expect(tree, "compiler", Health.FAILURE, "no gcc", "apt install gcc")
@@ -284,16 +297,14 @@ def test_compiler(tree: Tree) -> None:
     expect(tree, "compiler", Health.FAILURE, "no gcc and no make", "apt install gcc make")
 
 
-def test_bpfcc(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bpfcc(tree: Tree, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     expect(tree, "bpfcc", Health.OK, "0.26.0")
     tree.remove("usr/lib/python3/dist-packages/bcc/__init__.py")
     tree.remove("usr/lib/python3/dist-packages/bcc/version.py")
     (tree.root / "usr/lib/python3/dist-packages/bcc").rmdir()
     expect(tree, "bpfcc", Health.FAILURE, "apt install python3-bpfcc")
-    there = tree.root / "trace.o"
-    there.touch()
-    monkeypatch.setattr(doctor, "object_file", lambda _: there)
+    programs.touch()
     expect(tree, "bpfcc", Health.WARNING, "given as --source cannot be compiled; trace needs none")
 
 
@@ -332,6 +343,7 @@ def test_secure_boot(tree: Tree) -> None:
 
 @pytest.mark.parametrize("why", ["secure boot", "lockdown", "sig_enforce"])
 def test_signature_that_is_required(tree: Tree, why: str) -> None:
+    tree.state = ModuleState(loaded=False)
     expect(tree, "signature", Health.OK, "not required")
     if why == "secure boot":
         tree.write(SECURE_BOOT, b"\6\0\0\0\1")
@@ -350,6 +362,15 @@ def test_signature_that_is_required(tree: Tree, why: str) -> None:
     expect(tree, "signature", Health.WARNING, "no module yet")
 
 
+def test_a_signature_is_for_the_next_load(tree: Tree) -> None:
+    tree.write("sys/module/module/parameters/sig_enforce", "Y\n")
+    works = "the module that is loaded works until the next boot"
+    expect(tree, "signature", Health.WARNING, "is not signed", works, "DKMS")
+    tree.write(MODULE, SIGNED)
+    tree.write("var/lib/dkms/mok.pub", KEY)
+    expect(tree, "signature", Health.WARNING, "not enrolled", works, "mokutil --import")
+
+
 @pytest.mark.parametrize(
     ("suffix", "content", "state"),
     [  # a signature without the key to compare with is a warning
@@ -364,6 +385,7 @@ def test_signature_that_is_required(tree: Tree, why: str) -> None:
 def test_signature_of_a_compressed_module(
     tree: Tree, suffix: str, content: bytes, state: Health
 ) -> None:
+    tree.state = ModuleState(loaded=False)
     tree.write("sys/module/module/parameters/sig_enforce", "Y\n")
     tree.write(f"lib/modules/{RELEASE}/modules.dep", f"updates/dkms/ipttrace.ko{suffix}:\n")
     tree.write(f"{MODULE}{suffix}", content)
@@ -386,7 +408,7 @@ def test_module_file(tree: Tree) -> None:
 
 def test_a_module_that_was_loaded_by_hand_works(tree: Tree) -> None:
     tree.write(f"lib/modules/{RELEASE}/modules.dep", "")
-    works = "the one that is loaded works until the next boot"
+    works = "the module that is loaded works until the next boot"
     expect(tree, "module file", Health.WARNING, "not built", works, "ipttctl module build")
     tree.write(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko", "")
     tree.tool("modinfo", "echo 0.0.1")

@@ -8,7 +8,9 @@ import fcntl
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -86,6 +88,28 @@ def test_request_returns_the_replies(module: FakeModule) -> None:
         replies = connection.request(Command.GET, {"link": 3}, "looking")
     assert [reply["link"] for reply in replies] == [3, 4]
     assert module.requested(Command.GET) == [{"link": 3}]
+
+
+def test_threads_get_the_answers_to_their_own_requests(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The requests of others come while an answer is under way."""
+    monkeypatch.setattr(wire, "REPLY_TIMEOUT", 5.0)
+    threads, requests = 8, 100
+    module.handlers[Command.GET] = lambda _, asked: [link(link=asked["link"])]
+    together = threading.Barrier(threads)
+    with module.connect() as connection:
+
+        def ask(first: int) -> list[bool]:
+            together.wait()
+            return [
+                connection.request(Command.GET, {"link": number}, "looking")[0]["link"] == number
+                for number in range(first, first + requests)
+            ]
+
+        with ThreadPoolExecutor(threads) as pool:
+            asked = list(pool.map(ask, range(1, threads * requests, requests)))
+    assert asked == [[True] * requests] * threads
 
 
 def test_refusal_carries_all_the_kernel_said(module: FakeModule) -> None:

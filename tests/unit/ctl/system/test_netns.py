@@ -13,6 +13,7 @@ from ipttctl.errors import UsageError
 from ipttctl.system import netns
 
 SO_NETNS_COOKIE = 71
+NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,43 @@ def test_what_is_forgotten_is_not_held() -> None:
         os.fstat(descriptor)
 
 
-def test_names_are_not_numbers_or_paths() -> None:
-    assert [netns.is_name(text) for text in ("web", "4026531840", "4026531840@7", "./web")] == [
-        True, False, False, False
-    ]  # fmt: skip  # one line
+def test_a_name_that_is_a_number(own: netns.Identity, names: Path) -> None:
+    """It is one as long as no namespace has the number."""
+    (names / "blue").rename(names / "100")
+    assert netns.resolve("100", [names]) == own
+    with pytest.raises(UsageError, match="no name and no process has network namespace 100"):
+        netns.resolve("100@1", [names])
+    with pytest.raises(UsageError, match="no name and no process has network namespace 101"):
+        netns.resolve("101", [names])
+    (names / str(own.inode)).symlink_to("/dev/null")
+    assert netns.resolve(str(own.inode), [names]) == own
+
+
+@pytest.mark.parametrize("text", ["/proc/1/ns/net", "red"])
+def test_a_namespace_that_the_caller_may_not_see_is_not_called_missing(
+    text: str, tmp_path: Path
+) -> None:
+    """The test runs in a child process, as a user without privileges."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "nothing was raised"
+        try:
+            if os.geteuid() == 0:
+                os.setresuid(NOBODY, NOBODY, NOBODY)
+            netns.find(text, [closed, Path("/nowhere")])
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(write, said.encode())
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        path = text if text.startswith("/") else closed / text
+        assert answer.read() == (
+            f"PrivilegeError: cannot open network namespace {path}: Permission denied; "
+            "run it as root"
+        )
+    os.waitpid(child, 0)

@@ -60,7 +60,8 @@ def event_object(
     """
     if record.kind == Kind.LEFT_OUT:
         return _left_out_object(record)
-    flags = record.flags
+    # plain numbers: the operators of IntFlag would take most of the time
+    flags = int(record.flags)
     found = {
         "kind": describe.kind(record),
         "time_ns": record.time + record.clock_offset,
@@ -84,13 +85,13 @@ def event_object(
         "physin_ifindex": record.physin_ifindex or None,
         "physout_name": describe.text(record.physout_name) or None,
         "physout_ifindex": record.physout_ifindex or None,
-        "dest_mac": describe.mac(record.dmac) if flags & EventFlag.DMAC else None,
+        "dest_mac": describe.mac(record.dmac) if flags & EventFlag.DMAC.value else None,
         "mark": record.mark,
         "length": record.length,
         **packet_values(record),
-        "fragment": bool(flags & EventFlag.FRAGMENT),
-        "truncated": bool(flags & EventFlag.TRUNCATED),
-        "foreign_trace": bool(flags & EventFlag.FOREIGN),
+        "fragment": bool(flags & EventFlag.FRAGMENT.value),
+        "truncated": bool(flags & EventFlag.TRUNCATED.value),
+        "foreign_trace": bool(flags & EventFlag.FOREIGN.value),
         "table": None,
         "chain": None,
         "hook": describe.hook(record),
@@ -134,7 +135,7 @@ def event_object(
         "socket_uid": None,
         "drop_reason": None,
         **rule_values(rule),
-        **payload_values(record if flags & EventFlag.PAYLOAD else None, payload),
+        **payload_values(record if flags & EventFlag.PAYLOAD.value else None, payload),
     }
     # keys that the kind of hook has; all others stay null
     found.update(of_event(record.kind).event_values(record))
@@ -156,7 +157,7 @@ def _left_out_object(record: EventRecord) -> dict[str, Any]:
 
 def process_values(record: EventRecord) -> dict[str, Any]:
     """The keys of the process that an event happened in; None for all if it is not known."""
-    known = record.flags & EventFlag.PID
+    known = int(record.flags) & EventFlag.PID.value
     return {
         "pid": record.pid if known else None,
         "pid_start": record.pid_start if known else None,

@@ -13,7 +13,7 @@ import pytest
 
 from ipttctl.events.packets import PacketCounter
 from ipttctl.events.records import EventRecord, decode_event
-from ipttctl.show import event_json
+from ipttctl.show import event_json, packet_text
 from ipttctl.show.event_blocks import EventBlocks
 from ipttctl.show.event_json import EventJson
 from ipttctl.show.event_table import EventTable
@@ -136,6 +136,25 @@ def test_text(seed: int) -> None:
 
 def _alone(show: Show, batches: Sequence[EventBatch]) -> list[str]:
     return [line for one in JoinedBatches.of(batches).each() for line in show(one)]
+
+
+def test_words_of_a_packet_are_made_once_for_its_rules_and_verdicts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[EventRecord] = []
+
+    def counted(record: EventRecord) -> str:
+        made.append(record)
+        return words(record)
+
+    words = packet_text.packet_text
+    monkeypatch.setattr(packet_text, "packet_text", counted)
+    kinds = (Kind.RULE, Kind.EXIT, Kind.CHAIN_RULE, Kind.PACKET, Kind.DISAGREE)
+    table = EventTable(("PKT_INFO",))
+    for some in (kinds[:3], kinds[3:]):
+        events = [event(kind=kind) for kind in some]
+        table.lines(JoinedBatches.of([parse_batch(batch_payload(events))]))
+    assert [record.kind for record in made] == [Kind.RULE, Kind.PACKET]
 
 
 @pytest.mark.parametrize("rules", [None, _rules])

@@ -9,13 +9,14 @@ included; anywhere else they are nanoseconds of one processor:
 
 Datagrams as the module sends them, with three rules and the verdict of a table for each packet,
 come from a socket pair and go the whole way: datagrams, losses, packet counts, text. Ten flows take
-turns, or every third packet is the first of a new one. The first run warms up; the least of the
-others counts.
+turns, or every third packet is the first of a new one; packets are of one length, or of lengths at
+random. The first run warms up; the least of the others counts.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 import time
@@ -50,12 +51,16 @@ Consumer = Callable[[list[EventBatch]], object]
 
 @dataclass(frozen=True)
 class Case:
-    """A way of reading: batches of so many events, of old flows or some new ones, and what for."""
+    """A way of reading: batches of so many events, and what for.
+
+    ``new_flows``: every third packet is the first of its flow. ``lengths``: packets differ in them.
+    """
 
     name: str
     batch: int
     consumer: Callable[[], Consumer]
     new_flows: bool = False
+    lengths: bool = False
     wanted: EventFilter | None = None
 
 
@@ -92,15 +97,19 @@ CASES = (
     Case("text, every third packet of a new flow", 64, _text, new_flows=True),
     Case("JSON lines", 64, _json),
     Case("JSON lines", 8, _json),
+    Case("JSON, random lengths", 64, _json, lengths=True),
+    Case("JSON, new flows", 64, _json, new_flows=True),
 )
 
 
-def datagrams(size: int, *, new_flows: bool) -> list[bytes]:
-    """The messages, with batches of ``size`` events."""
-    events = []
+def datagrams(case: Case) -> list[bytes]:
+    """The messages of a case."""
+    choose = random.Random(0)
+    lengths = [choose.randrange(40, 1501) if case.lengths else 60 for _ in range(EVENTS)]
+    size, events = case.batch, []
     for number in range(EVENTS):
         packet, step = divmod(number, 4)
-        flow = packet if new_flows and packet % 3 == 0 else packet % 10
+        flow = packet if case.new_flows and packet % 3 == 0 else packet % 10
         ends = {"kind": Kind.EXIT, "verdict": Verdict.ACCEPT, "cost": 1000 + number % 900}
         events.append(
             event(
@@ -109,6 +118,7 @@ def datagrams(size: int, *, new_flows: bool) -> list[bytes]:
                 traversal=packet,
                 saddr=(0x0A000001 + flow).to_bytes(4, "big"),
                 sport=1024 + flow,
+                length=lengths[packet],
                 rulenum=step + 1,
                 **(ends if step == 3 else {}),
             )
@@ -147,7 +157,7 @@ def main() -> int:
     """Measure and print a table."""
     print(f"numpy {numpy.__version__}, Python {sys.version.split()[0]}")
     for case in CASES:
-        messages = datagrams(case.batch, new_flows=case.new_flows)
+        messages = datagrams(case)
         least = min(cost(case, messages) for _ in range(RUNS))
         what = f"{case.name}, batches of {case.batch}"
         print(

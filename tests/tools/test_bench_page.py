@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.bench.page import page
 
 BENCH = Path(__file__).parents[1] / "bench"
+DOCS = BENCH.parents[1] / "docs"
 
 
 def test_each_bench_has_its_place() -> None:
@@ -28,3 +29,13 @@ def test_kernels_are_in_their_order(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"# Cost\n\n    of 6\.1\n    [\d-]+\n\n    of 6\.12\n    [\d-]+\n\nend\n", text
     )
+
+
+def test_figures_beside_the_goals_are_those_of_the_tables() -> None:
+    before, goals = (DOCS / "performance.md").read_text().split("\n## Goals\n")
+    template = (BENCH / "page.md").read_text().split("\n## Goals\n")[1]
+    assert goals == template
+    tables = set(re.findall(r"[\d.,]+", re.sub(r"^(?! {4}).*$", "", before, flags=re.MULTILINE)))
+    rows = re.findall(r"^\|[^|]+\|[^|]+\| ([\d.,]+(?: / [\d.,]+)?) \|", goals, re.MULTILINE)
+    assert len(rows) == goals.count("\n| ") - 1
+    assert {figure for row in rows for figure in row.split(" / ")} <= tables

@@ -36,6 +36,8 @@ _TCP_FLAGS: Final = tuple(flag.name or "" for flag in reversed(TcpFlag))
 _KINDS: Final = {int(kind): kind.name.lower() for kind in Kind}
 _NFT_VERDICTS: Final = {int(v): v.name.lower() for v in Verdict if v.of_nftables}
 _NFT_TO_CHAIN: Final = frozenset({Verdict.JUMP, Verdict.GOTO})
+#: a plain number: the operators of IntFlag take longer than all else of a new flow's text
+_NO_TRANSPORT: Final = int(EventFlag.FRAGMENT | EventFlag.TRUNCATED)
 _OUTWARD: Final = {"output", "postrouting", "out", "egress"}
 
 
@@ -147,7 +149,7 @@ def is_icmp(record: EventRecord) -> bool:
 
 def has_transport(record: EventRecord) -> bool:
     """Whether the event was read from a packet with its transport header."""
-    return not record.flags & (EventFlag.FRAGMENT | EventFlag.TRUNCATED)
+    return not int(record.flags) & _NO_TRANSPORT
 
 
 def interface(record: EventRecord) -> tuple[bytes, int]:

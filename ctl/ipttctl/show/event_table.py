@@ -279,7 +279,7 @@ class _PktInfo(_Kept):
     NAME, WIDTH = "PKT_INFO", 48
 
     def _keys(self, events: JoinedBatches) -> Sequence[Hashable]:
-        return events.keys(packet_text.MEMBERS)
+        return packet_text.text_keys(events)
 
     def _text(self, record: EventRecord) -> str:
         return packet_text.packet_text(record)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 from ipttctl.events import describe, protocols
 from ipttctl.events.records import EventRecord
-from ipttproto import EventFlag, Kind
+from ipttproto import EventFlag, JoinedBatches, Kind
 
 #: protocol -> the first letter of its packets; other protocols have their names
 _LETTERS: Final = {
@@ -17,11 +18,22 @@ _LETTERS: Final = {
     protocols.ICMPV6: "I",
 }
 
-MEMBERS: Final = (
-    *("kind", "pf", "ethertype", "flags", "saddr", "daddr", "protocol", "sport", "dport"),
+#: kinds of events whose packets can have any protocol
+_OF_ANY: Final = frozenset({Kind.PACKET, Kind.DISAGREE})
+
+_MEMBERS: Final = (
+    *("pf", "ethertype", "flags", "saddr", "daddr", "protocol", "sport", "dport"),
     *("tcp_flags", "icmp_type", "icmp_code", "arp_operation"),
 )
-"""Members that the words depend on."""
+
+
+def text_keys(events: JoinedBatches) -> Sequence[Hashable]:
+    """For each event a key that is equal only for packets with equal words."""
+    keys = events.keys(_MEMBERS)
+    kinds = events.values("kind")
+    if _OF_ANY.isdisjoint(kinds):
+        return keys
+    return list(zip(keys, [kind in _OF_ANY for kind in kinds], strict=True))
 
 
 def packet_text(record: EventRecord) -> str:
@@ -31,7 +43,7 @@ def packet_text(record: EventRecord) -> str:
     ``10.0.2.15 -> 223.5.5.5 ICMP request``; so they do at chains, if it is not IP.
     """
     version = describe.version(record)
-    if record.kind in {Kind.PACKET, Kind.DISAGREE} or version is None:
+    if record.kind in _OF_ANY or version is None:
         return _any_packet(record, version)
     source = describe.address(record.saddr, version)
     destination = describe.address(record.daddr, version)
@@ -61,10 +73,8 @@ def _any_packet(record: EventRecord, version: int | None) -> str:
 
 def _details(record: EventRecord) -> list[str]:
     """Words on the transport header, or on why it is missing; empty if there is nothing to say."""
-    if record.flags & EventFlag.FRAGMENT:
-        return ["fragment"]
-    if record.flags & EventFlag.TRUNCATED:
-        return ["truncated"]
+    if not describe.has_transport(record):
+        return ["fragment" if record.flags & EventFlag.FRAGMENT else "truncated"]
     if record.protocol == protocols.TCP:
         flags = describe.tcp_flags(record.tcp_flags)
         return [flags] if flags else []

@@ -34,6 +34,8 @@ from ipttctl.system.namespace_names import NameAt
 from ipttproto import EventFlag, Kind, Slot
 
 _NOT_PLAIN: Final = re.compile("[^ -~]")
+#: json.dumps makes one for each call
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def dumps(value: Any) -> str:
@@ -42,7 +44,7 @@ def dumps(value: Any) -> str:
     A byte that is not UTF-8, a lone surrogate in Python, cannot be in JSON: it becomes the text
     ``\xff``.
     """
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = _ENCODER.encode(value)
     return text if text.isascii() and text.isprintable() else _NOT_PLAIN.sub(_escaped, text)
 
 
@@ -58,10 +60,8 @@ def event_object(
     """
     if record.kind == Kind.LEFT_OUT:
         return _left_out_object(record)
-    flags = record.flags
-    version = describe.version(record)
-    is_arp = record.ethertype == describe.ARP
-    icmp = version is not None and describe.is_icmp(record)
+    # plain numbers: the operators of IntFlag would take most of the time
+    flags = int(record.flags)
     found = {
         "kind": describe.kind(record),
         "time_ns": record.time + record.clock_offset,
@@ -76,11 +76,7 @@ def event_object(
         "netns": record.netns,
         "netns_cookie": record.netns_cookie,
         "netns_name": names.name(record.netns_cookie, record.time) if names else None,
-        "pid": record.pid if flags & EventFlag.PID else None,
-        "pid_start": record.pid_start if flags & EventFlag.PID else None,
-        "comm": describe.text(record.comm) if flags & EventFlag.PID else None,
-        "uid": record.uid if flags & EventFlag.PID else None,
-        "cgroup_id": (record.cgroup or None) if flags & EventFlag.PID else None,
+        **process_values(record),
         "in_name": describe.text(record.in_name) or None,
         "in_ifindex": record.in_ifindex or None,
         "out_name": describe.text(record.out_name) or None,
@@ -89,21 +85,13 @@ def event_object(
         "physin_ifindex": record.physin_ifindex or None,
         "physout_name": describe.text(record.physout_name) or None,
         "physout_ifindex": record.physout_ifindex or None,
-        "dest_mac": describe.mac(record.dmac) if flags & EventFlag.DMAC else None,
+        "dest_mac": describe.mac(record.dmac) if flags & EventFlag.DMAC.value else None,
         "mark": record.mark,
         "length": record.length,
-        "ethertype": record.ethertype,
-        "family": version,
-        "protocol": None if version is None else record.protocol,
-        "protocol_name": None if version is None else protocols.NAMES.get(record.protocol),
-        **transport_values(record, version, whole=describe.has_transport(record)),
-        "icmp_id": (
-            record.icmp_id if icmp and protocols.echo(record.protocol, record.icmp_type) else None
-        ),
-        "arp_operation": describe.arp_operation(record.arp_operation) if is_arp else None,
-        "fragment": bool(flags & EventFlag.FRAGMENT),
-        "truncated": bool(flags & EventFlag.TRUNCATED),
-        "foreign_trace": bool(flags & EventFlag.FOREIGN),
+        **packet_values(record),
+        "fragment": bool(flags & EventFlag.FRAGMENT.value),
+        "truncated": bool(flags & EventFlag.TRUNCATED.value),
+        "foreign_trace": bool(flags & EventFlag.FOREIGN.value),
         "table": None,
         "chain": None,
         "hook": describe.hook(record),
@@ -147,7 +135,7 @@ def event_object(
         "socket_uid": None,
         "drop_reason": None,
         **rule_values(rule),
-        **payload_values(record if flags & EventFlag.PAYLOAD else None, payload),
+        **payload_values(record if flags & EventFlag.PAYLOAD.value else None, payload),
     }
     # keys that the kind of hook has; all others stay null
     found.update(of_event(record.kind).event_values(record))
@@ -164,6 +152,36 @@ def _left_out_object(record: EventRecord) -> dict[str, Any]:
         "sequence": record.sequence,
         "link": record.link,
         "left_out": asdict(LeftOut.from_record(record)),
+    }
+
+
+def process_values(record: EventRecord) -> dict[str, Any]:
+    """The keys of the process that an event happened in; None for all if it is not known."""
+    known = int(record.flags) & EventFlag.PID.value
+    return {
+        "pid": record.pid if known else None,
+        "pid_start": record.pid_start if known else None,
+        "comm": describe.text(record.comm) if known else None,
+        "uid": record.uid if known else None,
+        "cgroup_id": (record.cgroup or None) if known else None,
+    }
+
+
+def packet_values(record: EventRecord) -> dict[str, Any]:
+    """The keys that packets of a flow have alike: protocols, addresses, ports, flags and types."""
+    version = describe.version(record)
+    is_arp = record.ethertype == describe.ARP
+    icmp = version is not None and describe.is_icmp(record)
+    return {
+        "ethertype": record.ethertype,
+        "family": version,
+        "protocol": None if version is None else record.protocol,
+        "protocol_name": None if version is None else protocols.NAMES.get(record.protocol),
+        **transport_values(record, version, whole=describe.has_transport(record)),
+        "icmp_id": (
+            record.icmp_id if icmp and protocols.echo(record.protocol, record.icmp_type) else None
+        ),
+        "arp_operation": describe.arp_operation(record.arp_operation) if is_arp else None,
     }
 
 

@@ -92,7 +92,7 @@ def next_command(channel: socket.socket) -> list[str] | None:
 
 def serve() -> list[str] | None:
     """Call ``next_command`` with standard input as its socket, once everything is imported."""
-    for place in PLACES.values():
+    for place, _ in PLACES.values():
         import_module(f"ipttctl.cli.{place.split('.')[0]}")
     # typer imports more when it first reads a command line
     with redirect_stdout(io.StringIO()):

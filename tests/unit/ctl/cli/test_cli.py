@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ipttctl.cli import run
+from ipttctl.cli.commands import PLACES
 from ipttctl.cli.exit_codes import EXIT_CODES
 from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
 from ipttctl.link.wire import Connection
@@ -106,6 +108,14 @@ def test_errors_every_error_has_a_documented_code() -> None:
             yield from tree(child)
 
     assert {kind.exit_code for kind in tree(IpttctlError)} == {*range(1, 8), *range(10, 16), 20, 21}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_summary_of_a_command_is_the_first_line_of_its_help(name: str) -> None:
+    place, summary = PLACES[name]
+    file, function = place.split(".")
+    command = getattr(import_module(f"ipttctl.cli.{file}"), function)
+    assert summary == command.__doc__.splitlines()[0]
 
 
 def test_errors_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,14 +13,15 @@ import pytest
 
 from ipttctl.events.packets import PacketCounter
 from ipttctl.events.records import EventRecord, decode_event
+from ipttctl.show import event_json, packet_text
 from ipttctl.show.event_blocks import EventBlocks
 from ipttctl.show.event_json import EventJson
 from ipttctl.show.event_table import EventTable
 from ipttctl.show.event_text import TimeFormat
-from ipttctl.show.render_json import event_object
+from ipttctl.show.render_json import dumps, event_object
 from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import EVENT_DTYPE, EventBatch, JoinedBatches, Kind, parse_batch
+from ipttproto import EVENT_DTYPE, EventBatch, EventFlag, JoinedBatches, Kind, parse_batch
 from tests.unit.ctl.support import batch_payload, event
 
 Show = Callable[[JoinedBatches], Sequence[str]]
@@ -40,6 +40,9 @@ VALUES: dict[str, Sequence[Any]] = {
     "saddr": (bytes([10, 0, 0, 1]), bytes(range(16))),
     "daddr": (bytes([10, 0, 0, 2]), bytes(range(1, 17))),
     "dmac": (bytes(6), bytes(range(6))),
+    "length": range(40, 1501),
+    "sport": range(1024, 1 << 16),
+    "pid_start": range(8_000_000_000, 9_000_000_000, 1234567),
     **dict.fromkeys(("in_name", "out_name", "physin_name"), (b"", b"lo", b"a b\x1b", b"eth100")),
     **dict.fromkeys(("table", "chain", "target"), (b"", b"filter", b"%d{}", b"K-\\x\n")),
 }
@@ -70,7 +73,7 @@ def _batches(seed: int) -> list[EventBatch]:
         for _ in range(size):
             members = choose.choice(pool)
             others = choose.sample(list(members), choose.choice([0, 0, 1, 4]))
-            others += ["time", "cost"]
+            others += ["time", "cost", "length", *choose.choice([[], ["sport", "ct_id"]])]
             events.append(members | {m: _value(choose, m, usual[m]) for m in others})
         payloads = {place: bytes(place) for place in range(size) if choose.random() < 0.2}
         payload = batch_payload(
@@ -135,6 +138,25 @@ def _alone(show: Show, batches: Sequence[EventBatch]) -> list[str]:
     return [line for one in JoinedBatches.of(batches).each() for line in show(one)]
 
 
+def test_words_of_a_packet_are_made_once_for_its_rules_and_verdicts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[EventRecord] = []
+
+    def counted(record: EventRecord) -> str:
+        made.append(record)
+        return words(record)
+
+    words = packet_text.packet_text
+    monkeypatch.setattr(packet_text, "packet_text", counted)
+    kinds = (Kind.RULE, Kind.EXIT, Kind.CHAIN_RULE, Kind.PACKET, Kind.DISAGREE)
+    table = EventTable(("PKT_INFO",))
+    for some in (kinds[:3], kinds[3:]):
+        events = [event(kind=kind) for kind in some]
+        table.lines(JoinedBatches.of([parse_batch(batch_payload(events))]))
+    assert [record.kind for record in made] == [Kind.RULE, Kind.PACKET]
+
+
 @pytest.mark.parametrize("rules", [None, _rules])
 @pytest.mark.parametrize("seed", range(3))
 def test_json(
@@ -149,9 +171,26 @@ def test_json(
             record = decode_event(events, place)
             [rule] = rules([record]) if rules else [None]
             expected = event_object(record, names, _payload, rule)
-            assert json.loads(line) == expected
-            assert list(json.loads(line)) == list(expected)
+            assert line == dumps(expected)
         assert len(lines) == len(events)
+
+
+def test_no_packet_flow_or_process_has_a_template_of_json_to_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[EventRecord] = []
+
+    def counted(record: EventRecord) -> dict[str, Any]:
+        made.append(record)
+        return event_object(record)
+
+    monkeypatch.setattr(event_json, "event_object", counted)
+    usual = {"kind": Kind.SPINE_EXIT, "flags": int(EventFlag.PID), "ct_state": 1}
+    members = ("length", "mark", "ct_id", "pid", "pid_start", "uid", "sport", "dport", "icmp_id")
+    events = [event(**usual, **dict.fromkeys(members, number)) for number in range(50)]
+    lines = EventJson().lines(JoinedBatches.of([parse_batch(batch_payload(events))]))
+    assert len(set(lines)) == len(lines)
+    assert len(made) == 1
 
 
 def test_packets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -434,6 +434,27 @@ def test_overrun_is_counted_and_reading_goes_on(
         assert events.losses == Losses(observer=4)
 
 
+def test_what_is_missing_is_told_once_for_each_overrun(
+    module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while messages of before are unread."""
+    drops = [0]
+    monkeypatch.setattr(Connection, "_count_drops", lambda _: drops[0])
+    with controller.events() as events:
+        for _ in range(100):
+            module.multicast(events_message([event()]))
+        assert len(events.read(5)) > 0
+        assert events.missing() == ()
+        for number in (7, 9):
+            drops[0] += 3
+            module.handlers[Command.STATS] = lambda *_, n=number: [status((n,))]
+            module.multicast(events_message([event()]))
+            assert len(events.read(5)) > 0
+            assert [cpu.sequence for cpu in events.missing()] == [number]
+            assert events.missing() == ()
+        assert events.overruns == 2
+
+
 def test_link_changes(module: FakeModule, controller: Controller) -> None:
     with controller.link_changes() as changes:
         module.multicast(notification(Command.LINK_SWAPPED, link(generation=5)))

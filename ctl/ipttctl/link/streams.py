@@ -68,12 +68,13 @@ class Stream(Closing, Generic[T]):
             ProtocolError: a message violates the protocol.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        left = timeout
-        while self.wait(timeout=left) and not self.stopped:
-            items = self._take()
-            left = None if end is None else max(0.0, end - time.monotonic())
-            if items or left == 0:
+        while not self.stopped:
+            # waiting costs as much as reading
+            if items := self._take():
                 return items
+            left = None if end is None else end - time.monotonic()
+            if (left is not None and left <= 0) or not self.wait(timeout=left):
+                break
         return []
 
     def wait(self, *others: int, timeout: float | None = None) -> bool:
@@ -191,6 +192,8 @@ class Stream(Closing, Generic[T]):
                 if not messages:
                     break
                 items += [item for m in messages if (item := self._decode(m)) is not None]
+            else:
+                self.overruns += self._connection.dropped()
         return self._chosen(items)
 
     def _chosen(self, items: list[T]) -> list[T]:

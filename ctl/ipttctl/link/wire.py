@@ -237,7 +237,7 @@ class Connection(Closing):
         """The messages available now, without waiting.
 
         Raises:
-            OverrunError: the kernel dropped messages since this was told last.
+            OverrunError: the kernel dropped messages; of events this is told once all are read.
             ModuleError: the module was unloaded; all its messages have been returned.
             ProtocolError: a message violates the protocol.
             ClosedError: the connection is closed.
@@ -250,9 +250,10 @@ class Connection(Closing):
             raise unloaded(self._current())
         try:
             with self._open:
-                self._note_drops()
                 data = self._read(socket.MSG_DONTWAIT)
         except BlockingIOError:
+            if self.dropped():
+                raise OverrunError from None
             self._end_overrun()
             return []
         except OSError as error:
@@ -262,6 +263,21 @@ class Connection(Closing):
             raise
         self._note_end(data)
         return [m for m in parse_datagram(self._family.id, data) if isinstance(m, Message)]
+
+    def dropped(self) -> bool:
+        """Whether the kernel has dropped events since this was told last.
+
+        Raises:
+            ClosedError: the connection is closed.
+        """
+        if self._drops is None:
+            return False
+        with self._open:
+            drops = self._count_drops()
+        if drops == self._drops:
+            return False
+        self._drops, self._unsure = drops, True
+        return True
 
     @property
     def gone(self) -> bool:
@@ -288,17 +304,6 @@ class Connection(Closing):
         """Take note if a datagram says that the family is gone."""
         if self._joined and is_gone(self._family, data):
             self._gone = True
-
-    def _note_drops(self) -> None:
-        """Take note if the kernel has dropped messages without ENOBUFS.
-
-        Raises:
-            OverrunError: it has.
-        """
-        if self._drops is not None and (drops := self._count_drops()) != self._drops:
-            self._drops = drops
-            self._unsure = True
-            raise OverrunError
 
     def _count_drops(self) -> int:
         """The number of messages that the kernel has dropped for this socket, modulo 2^32."""

@@ -415,6 +415,20 @@ def test_a_stream_says_that_the_module_was_unloaded(
             asyncio.run(first())
 
 
+def test_what_is_there_is_read_without_waiting(
+    module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To wait costs about as much as to read a batch."""
+    with controller.events() as events:
+        module.multicast(events_message([event()]))
+        assert events.wait(timeout=5)
+        with monkeypatch.context() as patch:
+            patch.setattr(EventStream, "wait", None)
+            assert len(events.read(5)) == 1
+            assert events.read(0) == []
+        assert events.read(0.01) == []
+
+
 def test_overrun_is_counted_and_reading_goes_on(
     module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"{error.format_message().rstrip('.')}; see `{command} --help`", UsageError.exit_code
     if isinstance(error, ProtocolError):
         return f"the module sent what the protocol does not allow: {error}", ModuleError.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {os_reason(error)}", IpttctlError.exit_code
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{where}{os_reason(error)}", IpttctlError.exit_code
     return str(error), IpttctlError.exit_code

@@ -50,7 +50,7 @@ UNITS: Final = ("ipttctl-agent.service", "ipttctl-apply@.service", "ipttctl-upgr
 _ENTRY: Final = """\
 #!{python} -I
 # SPDX-License-Identifier: GPL-2.0
-from ipttctl.cli import main
+from ipttctl.__main__ import main
 
 main()
 """

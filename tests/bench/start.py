@@ -48,7 +48,7 @@ from pathlib import Path
 from ipttctl.programs import trace
 package = Path(sys.argv.pop(1))
 trace.object_file = lambda name: package / name
-from ipttctl.cli import main
+from ipttctl.__main__ import main
 main()
 """
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated, Final
 
 import typer
@@ -79,7 +80,10 @@ def run(arguments: Sequence[str] | None = None, inherited: Inherited | None = No
     inherited = inherited or Inherited.now()
     with checked():
         try:
-            result = app(args=arguments, prog_name="ipttctl", standalone_mode=False, obj=inherited)
+            with _interruptible():
+                result = app(
+                    args=arguments, prog_name="ipttctl", standalone_mode=False, obj=inherited
+                )
         except ReaderGoneError:
             return 0
         except (KeyboardInterrupt, typer.Abort):
@@ -92,6 +96,19 @@ def run(arguments: Sequence[str] | None = None, inherited: Inherited | None = No
         return result if isinstance(result, int) else 0
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, if it would end the process."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _drop_output() -> None:
     """Drop the rest of the buffer, which would wait for a reader at exit."""
     with suppress(OSError):
@@ -99,7 +116,7 @@ def _drop_output() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line of this process, and end it; see ``ipttctl.__main__``."""
     inherited = Inherited.now()
     # we only resolve a family with it
     without_the_rest("pyroute2")
@@ -119,6 +136,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"{error.format_message().rstrip('.')}; see `{command} --help`", UsageError.exit_code
     if isinstance(error, ProtocolError):
         return f"the module sent what the protocol does not allow: {error}", ModuleError.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {os_reason(error)}", IpttctlError.exit_code
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{where}{os_reason(error)}", IpttctlError.exit_code
     return str(error), IpttctlError.exit_code

@@ -72,7 +72,7 @@ class LocalSource:
         return self._events.read(timeout)
 
     def missing(self) -> Sequence[CpuStatus]:
-        """How far events have come, while some are missed."""
+        """How far events have come by now, if some were missed since the last call; else none."""
         return self._events.missing()
 
     def drain(self, settle: float, limit: float) -> Iterator[EventBatch]:

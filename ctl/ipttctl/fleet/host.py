@@ -44,7 +44,7 @@ class Source(Protocol):
         """Wait for events, at most ``timeout`` seconds."""
 
     def missing(self) -> Sequence[CpuStatus]:
-        """How far the CPUs' events have come by now, while some are missed; else none."""
+        """How far events have come by now, if some were missed since the last call; else none."""
 
     def drain(self, settle: float, limit: float) -> Iterator[EventBatch]:
         """Read the events emitted until now; afterwards ``losses`` is exact."""

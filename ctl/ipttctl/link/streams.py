@@ -54,7 +54,7 @@ class Stream(Closing, Generic[T]):
         self._left: deque[T] = deque()
         """Read by an iteration, which has not come to them yet."""
         self.overruns = 0
-        """How often the kernel dropped messages because this stream was not read."""
+        """How often it was found that the kernel had dropped messages: this was not read."""
 
     @abstractmethod
     def _decode(self, message: Message) -> T | None:
@@ -68,12 +68,13 @@ class Stream(Closing, Generic[T]):
             ProtocolError: a message violates the protocol.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        left = timeout
-        while self.wait(timeout=left) and not self.stopped:
-            items = self._take()
-            left = None if end is None else max(0.0, end - time.monotonic())
-            if items or left == 0:
+        while not self.stopped:
+            # waiting costs as much as reading
+            if items := self._take():
                 return items
+            left = None if end is None else end - time.monotonic()
+            if (left is not None and left <= 0) or not self.wait(timeout=left):
+                break
         return []
 
     def wait(self, *others: int, timeout: float | None = None) -> bool:
@@ -191,6 +192,8 @@ class Stream(Closing, Generic[T]):
                 if not messages:
                     break
                 items += [item for m in messages if (item := self._decode(m)) is not None]
+            else:
+                self.overruns += self._connection.dropped()
         return self._chosen(items)
 
     def _chosen(self, items: list[T]) -> list[T]:
@@ -252,7 +255,6 @@ class EventStream(Stream[EventBatch]):
         """How far those have come that it yields; exact after ``drain``."""
         self._counter = LossCounter(self.first)
         self._told_overruns = 0
-        self._missing = False
         super().__init__(connection)
 
     def records(self, link: int | None = None) -> Iterator[EventRecord]:
@@ -311,17 +313,15 @@ class EventStream(Stream[EventBatch]):
         self.last = target
 
     def missing(self) -> Sequence[CpuStatus]:
-        """How far the CPUs' events have come by now, while this observer misses some; else none.
+        """How far the CPUs' events have come by now, if some were missed lately; else none.
 
-        Called after each reading. The kernel says once that it had no room for a message, and drops
-        all that comes until the socket is empty.
+        Called after each reading. Those are told of that this observer was found to have missed
+        since the call before.
         """
-        if self._told_overruns != self.overruns:
-            self._told_overruns, self._missing = self.overruns, True
-        if not self._missing:
+        if self._told_overruns == self.overruns:
             return ()
-        # asked before the status: what comes behind it is not dropped any more
-        self._missing = self.wait(timeout=0)
+        # before the status: it counts all that was dropped until now
+        self._told_overruns = self.overruns
         return self._status().cpus
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import struct
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -74,10 +75,14 @@ _NEWER_MODULE: Final = "run `ipttctl module build` and `ipttctl module upgrade`"
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
 _NETLINK_BROADCAST_ERROR: Final = 4
+_NETLINK_NO_ENOBUFS: Final = 5
 _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
 _SO_RCVBUFFORCE: Final = 33
+_SO_MEMINFO: Final = 55
+#: SK_MEMINFO_DROPS is the last of them; it wraps
+_MEMINFO: Final = struct.Struct("=9I")
 _CAP_NET_ADMIN: Final = 12
 _DATAGRAM: Final = 1 << 18
 _TRUNCATED: Final = int(socket.MSG_TRUNC)
@@ -128,6 +133,8 @@ class Connection(Closing):
         self._lock = threading.Lock()
         self._unsolicited: deque[Message] = deque()
         self._joined = False
+        self._drops: int | None = None
+        """How many messages the kernel had dropped last; None if it tells with ENOBUFS."""
         self.features: Feature | None = None
         """The features of the module, which requests may need; None as long as nobody asked."""
 
@@ -190,6 +197,9 @@ class Connection(Closing):
     def join(self, group: Group, buffer: int = EVENT_BUFFER) -> None:
         """Subscribe to a multicast group, with room for ``buffer`` bytes in the kernel.
 
+        When that is full, messages are dropped: events until there is room again, others until the
+        socket is empty.
+
         Raises:
             PrivilegeError: the caller may not listen to it.
             ModuleError: the module has no such group, or was unloaded.
@@ -207,6 +217,11 @@ class Connection(Closing):
         try:
             # the module has to learn of a subscriber whose socket is full at the moment
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_BROADCAST_ERROR, 1)
+            if group == Group.EVENTS:
+                # Otherwise the kernel drops all until the socket is empty. Not in other groups: if
+                # the module has no memory for a message to them, it tells with ENOBUFS alone.
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
+                self._drops = self._count_drops()
             # before the group itself: from here on we are told when the family goes
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, NOTIFY_GROUP)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, number)
@@ -222,7 +237,7 @@ class Connection(Closing):
         """The messages available now, without waiting.
 
         Raises:
-            OverrunError: the kernel dropped messages before the next ones.
+            OverrunError: the kernel dropped messages; of events this is told once all are read.
             ModuleError: the module was unloaded; all its messages have been returned.
             ProtocolError: a message violates the protocol.
             ClosedError: the connection is closed.
@@ -237,6 +252,8 @@ class Connection(Closing):
             with self._open:
                 data = self._read(socket.MSG_DONTWAIT)
         except BlockingIOError:
+            if self.dropped():
+                raise OverrunError from None
             self._end_overrun()
             return []
         except OSError as error:
@@ -246,6 +263,21 @@ class Connection(Closing):
             raise
         self._note_end(data)
         return [m for m in parse_datagram(self._family.id, data) if isinstance(m, Message)]
+
+    def dropped(self) -> bool:
+        """Whether the kernel has dropped events since this was told last.
+
+        Raises:
+            ClosedError: the connection is closed.
+        """
+        if self._drops is None:
+            return False
+        with self._open:
+            drops = self._count_drops()
+        if drops == self._drops:
+            return False
+        self._drops, self._unsure = drops, True
+        return True
 
     @property
     def gone(self) -> bool:
@@ -273,11 +305,17 @@ class Connection(Closing):
         if self._joined and is_gone(self._family, data):
             self._gone = True
 
+    def _count_drops(self) -> int:
+        """The number of messages that the kernel has dropped for this socket, modulo 2^32."""
+        data = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        drops: int = _MEMINFO.unpack(data)[-1]
+        return drops
+
     def _end_overrun(self) -> None:
         """Look whether the family is still there, if the message about its end may be lost.
 
-        Not before all messages are read: from the first one that it drops, the kernel drops all
-        until the socket is empty, and says so once.
+        Not before all messages are read: the end comes behind them, and with ENOBUFS the kernel
+        drops all until the socket is empty.
         """
         if self._unsure:
             self._unsure = False

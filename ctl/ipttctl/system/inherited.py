@@ -16,6 +16,8 @@ from typing import Final, Self
 from ipttctl.errors import ProgramError
 
 _OWN: Final = Path("/proc/self/fd")
+#: the limit may be millions; it takes 0.1 s to try so many
+_MOST: Final = 1 << 16
 _PATH: Final = re.compile(
     r"(?:/dev|/proc/(?P<process>self|thread-self|[0-9]+))/fd/(?P<number>[0-9]{1,10})"
 )
@@ -34,9 +36,8 @@ class Inherited:
     @classmethod
     def now(cls) -> Self:
         """The descriptors that this process has open."""
-        listed = [int(path.name) for path in _OWN.iterdir()]
-        # the listing had a descriptor of its own
-        return cls(frozenset(number for number in listed if _is_open(number)))
+        # the listing has a descriptor of its own
+        return cls(frozenset(number for number in _listed() if _is_open(number)))
 
     def check(self, number: int) -> None:
         """Check that a descriptor was left open.
@@ -61,6 +62,14 @@ class Inherited:
         """Check as ``check`` a descriptor of a process, if that is this one."""
         if pid == os.getpid():
             self.check(number)
+
+
+def _listed() -> list[int]:
+    """The numbers that may be open: where /proc cannot be read, all that are possible."""
+    try:
+        return [int(path.name) for path in _OWN.iterdir()]
+    except OSError:
+        return list(range(min(os.sysconf("SC_OPEN_MAX"), _MOST)))
 
 
 def _is_open(number: int) -> bool:

@@ -67,7 +67,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_every_public_name_is_there() -> None:
-    names = vars(ipttctl)["__all__"]
+    names = getattr(ipttctl, "__all__")  # noqa: B009 - the stub has none
     assert sorted(names) == names
     assert len(names) > 50
     for module, name in re.findall(
@@ -75,6 +75,19 @@ def test_every_public_name_is_there() -> None:
     ):
         assert getattr(ipttctl, name) is getattr(import_module(module), name)
         assert name in dir(ipttctl)
+
+
+def test_the_command_has_its_first_line_before_the_imports() -> None:
+    """There it says what Ctrl-C does."""
+    script = (
+        "import sys\nfrom signal import getsignal\nbefore = set(sys.modules)\n"
+        f"sys.path.insert(0, {str(STUB.parents[1])!r})\n"
+        "import ipttctl.__main__\nprint(*sorted(set(sys.modules) - before))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "__future__ ipttctl ipttctl.__main__\n"
 
 
 def test_no_other_name_is() -> None:

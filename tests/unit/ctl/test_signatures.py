@@ -22,7 +22,8 @@ from ipttctl.link.async_controller import AsyncController
 from ipttctl.link.controller import Controller
 
 OURS = ("ipttctl", "ipttproto")
-PUBLIC = {name: getattr(ipttctl, name) for name in vars(ipttctl)["__all__"]}
+ALL = getattr(ipttctl, "__all__")  # noqa: B009 - the stub has none
+PUBLIC = {name: getattr(ipttctl, name) for name in ALL}
 
 
 class Named(NamedTuple):

@@ -70,6 +70,25 @@ def test_run_of_what_does_not_run(
     assert module.requested(Command.DETACH) == [{"link": 3}]
 
 
+def test_the_command_ignores_what_was_ignored_but_what_python_does(
+    module: FakeModule, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of SIGPIPE and SIGXFSZ nobody knows how they were."""
+    own = (signal.SIGPIPE, signal.SIGXFSZ)
+    others = (signal.SIGTTOU, signal.SIGUSR2)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*own, *others)}
+    try:
+        line = ["run", "--fd", "rule=7", "--", "grep", "SigIgn", "/proc/self/status"]
+        assert run(line) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    ignored = int(capfd.readouterr().out.split()[1], 16)
+    assert [bool(ignored >> number - 1 & 1) for number in own] == [False, False]
+    assert [bool(ignored >> number - 1 & 1) for number in others] == [True, True]
+    assert module.requested(Command.DETACH) == [{"link": 3}]
+
+
 @contextmanager
 def wrapped(script: str) -> Iterator[subprocess.Popen[str]]:
     """A shell below the code of `ipttctl run`, in a session of its own that ends with the block."""

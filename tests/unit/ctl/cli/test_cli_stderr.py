@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shlex
@@ -131,6 +132,30 @@ def test_a_command_does_what_it_would(
     usual = outcome()
     monkeypatch.setattr(sys, "stderr", dead)
     assert outcome() == usual
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.EMFILE, "Too many open files", "/etc/x"), "/etc/x: Too many open files"),
+        (OSError("it is closed"), "it is closed"),
+    ],
+)
+def test_an_error_of_the_system_is_a_sentence(
+    error: OSError,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Python adds a number in brackets."""
+
+    def fail() -> Connection:
+        raise error
+
+    monkeypatch.setattr(Connection, "open", fail)
+    assert run(["links"]) == 1
+    assert capsys.readouterr().err == f"ipttctl: {sentence}\n"
 
 
 @pytest.mark.parametrize("dead", [broken_pipe, full_device, None])

@@ -415,6 +415,20 @@ def test_a_stream_says_that_the_module_was_unloaded(
             asyncio.run(first())
 
 
+def test_what_is_there_is_read_without_waiting(
+    module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To wait costs about as much as to read a batch."""
+    with controller.events() as events:
+        module.multicast(events_message([event()]))
+        assert events.wait(timeout=5)
+        with monkeypatch.context() as patch:
+            patch.setattr(EventStream, "wait", None)
+            assert len(events.read(5)) == 1
+            assert events.read(0) == []
+        assert events.read(0.01) == []
+
+
 def test_overrun_is_counted_and_reading_goes_on(
     module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,6 +446,27 @@ def test_overrun_is_counted_and_reading_goes_on(
         assert len(events.read(5)) == 1
         assert events.overruns == 1
         assert events.losses == Losses(observer=4)
+
+
+def test_what_is_missing_is_told_once_for_each_overrun(
+    module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while messages of before are unread."""
+    drops = [0]
+    monkeypatch.setattr(Connection, "_count_drops", lambda _: drops[0])
+    with controller.events() as events:
+        for _ in range(100):
+            module.multicast(events_message([event()]))
+        assert len(events.read(5)) > 0
+        assert events.missing() == ()
+        for number in (7, 9):
+            drops[0] += 3
+            module.handlers[Command.STATS] = lambda *_, n=number: [status((n,))]
+            module.multicast(events_message([event()]))
+            assert len(events.read(5)) > 0
+            assert [cpu.sequence for cpu in events.missing()] == [number]
+            assert events.missing() == ()
+        assert events.overruns == 2
 
 
 def test_link_changes(module: FakeModule, controller: Controller) -> None:

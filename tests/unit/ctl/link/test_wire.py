@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,7 +36,15 @@ from ipttctl.link.wire import (
     require_privilege,
 )
 from ipttctl.system import netns
-from ipttproto import Acknowledgement, Command, Flag, Group, ProtocolError, build_request
+from ipttproto import (
+    Acknowledgement,
+    Command,
+    Flag,
+    Group,
+    ProtocolError,
+    build_request,
+    parse_batch,
+)
 from ipttproto.attributes import HEADER_SIZE, split
 from ipttproto.family import Top
 from ipttproto.messages import PAYLOAD_OFFSET
@@ -54,6 +63,7 @@ from tests.unit.ctl.support import event as event_members
 
 SIOCGSKNS = 0x894C
 SOL_NETLINK = 270
+NETLINK_USERSOCK = 2
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
 
 ATTACH: dict[str, Any] = {
@@ -382,6 +392,111 @@ def test_the_end_may_be_among_what_was_dropped(module: FakeModule, failing: list
                 module.life += 1
                 with pytest.raises(ModuleError, match="loaded again"):
                     connection.receive()
+
+
+class Multicast:
+    """A real netlink socket's multicast: to the events, in a network namespace of its own."""
+
+    def __init__(self, namespace: int) -> None:
+        kind = socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_USERSOCK
+        self._sender = netns.socket_in(namespace, *kind)
+        observer = netns.socket_in(namespace, *kind)
+        observer.bind((0, 0))
+        groups = {str(Group.EVENTS): 1, str(Group.LINKS): 2}
+        self.family: Family | None = Family(FAMILY_ID, groups)
+        self.connection = Connection(observer, self.family, lambda: self.family)
+
+    def send(self, sequence: int) -> None:
+        """Send a batch of an event with this number to both groups."""
+        message = events_message([event_members()], sequence=sequence)
+        for mask in (0b01, 0b10):
+            # once the group has it, nobody is there under the number 0
+            with suppress(ConnectionRefusedError):
+                self._sender.sendto(message, (0, mask))
+
+    def read(self) -> list[int]:
+        """The numbers of the next events; none if there are none."""
+        return [parse_batch(message.payload).sequence for message in self.connection.receive()]
+
+    def read_all(self) -> list[int]:
+        """Those of all that are there."""
+        numbers: list[int] = []
+        while True:
+            with suppress(OverrunError):
+                if not (found := self.read()):
+                    return numbers
+                numbers += found
+
+    def fill(self) -> int:
+        """Send until the socket is full; the number of the last event that it has room for."""
+        for number in range(1000):
+            self.send(number)
+        return max(self.read_all())
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self.connection.close()
+        self._sender.close()
+
+
+@pytest.fixture
+def multicast() -> Iterator[Multicast]:
+    try:
+        namespace = netns.create()
+    except PrivilegeError as error:
+        pytest.skip(str(error))
+    with namespace, closing(Multicast(namespace.fileno())) as multicast:
+        yield multicast
+
+
+def test_events_come_again_as_soon_as_there_is_room(multicast: Multicast) -> None:
+    """Not only once all is read; and each loss is told once."""
+    multicast.connection.join(Group.EVENTS, buffer=1 << 14)
+    room = multicast.fill()
+    assert room > 5
+    for number in range(room + 6):
+        multicast.send(number)
+    assert multicast.connection.dropped()
+    assert [multicast.read() for _ in range(3)] == [[0], [1], [2]]
+    for number in (1000, 1001):
+        multicast.send(number)
+    assert multicast.read_all() == [*range(3, room + 1), 1000, 1001]
+    assert not multicast.connection.dropped()
+
+
+def test_changes_of_links_come_again_once_all_are_read(multicast: Multicast) -> None:
+    """The kernel tells with ENOBUFS too that the module had no memory for one."""
+    multicast.connection.join(Group.LINKS, buffer=1 << 14)
+    room = multicast.fill()
+    for number in range(room + 6):
+        multicast.send(number)
+    with pytest.raises(OverrunError):
+        multicast.read()
+    assert [multicast.read() for _ in range(3)] == [[0], [1], [2]]
+    multicast.send(1000)
+    assert multicast.read_all() == [*range(3, room + 1)]
+    multicast.send(1001)
+    assert multicast.read_all() == [1001]
+
+
+def test_the_end_may_be_among_events_that_were_dropped(multicast: Multicast) -> None:
+    multicast.connection.join(Group.EVENTS, buffer=1 << 14)
+    multicast.fill()
+    for number in range(1000):
+        multicast.send(number)
+    multicast.family = None
+    assert multicast.read() == [0]
+    with pytest.raises(ModuleError, match="was unloaded"):
+        multicast.read_all()
+
+
+def test_the_count_of_dropped_events_wraps(
+    multicast: Multicast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([2**32 - 1, 2**32 - 1, 0, 0])
+    monkeypatch.setattr(Connection, "_count_drops", lambda _: next(counts))
+    multicast.connection.join(Group.EVENTS)
+    assert [multicast.connection.dropped() for _ in range(3)] == [False, True, False]
 
 
 def test_other_errors_of_reading_are_told(module: FakeModule, failing: list[int]) -> None:

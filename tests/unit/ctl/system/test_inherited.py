@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,14 @@ def test_what_is_open_counts_and_nothing_else() -> None:
     inherited.check(ours)
     # the listing's own descriptor does not count
     assert inherited.numbers - {ours} == Inherited.now().numbers
+
+
+def test_what_is_open_where_there_is_no_proc(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = Inherited.now()
+    monkeypatch.setattr("ipttctl.system.inherited._OWN", tmp_path / "fd")
+    assert Inherited.now() == seen
 
 
 def test_a_number_that_was_free_is_not_ours_to_give() -> None:

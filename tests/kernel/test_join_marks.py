@@ -62,13 +62,15 @@ def seen(found: list[Mark], way: Way) -> dict[tuple[object, ...] | None, Mark]:
     return {mark.key: mark for mark in found if mark.way is way}
 
 
-def send_many(address: str, port: int, size: int, segment: int) -> None:
-    """Have UDP GSO make datagrams of these bytes."""
+def send_many(address: str, port: int, size: int, *segments: int) -> None:
+    """Have UDP GSO make datagrams of these bytes, once in each size.
+
+    Their numbers may meet: each packet that is to be cut takes one alone.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
-        for byte in b"ab":
-            # of different bytes: numbers of datagrams that GSO cuts may meet
-            sender.sendto(bytes([byte]) * size, (address, port))
+        for segment in segments:
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
+            sender.sendto(bytes(size), (address, port))
 
 
 def test_datagrams_that_gso_cuts(
@@ -80,14 +82,22 @@ def test_datagrams_that_gso_cuts(
         controller,
         programs,
         "udp port 12",
-        lambda: place.left.call(send_many, place.right_address, 12, 1000, 400),
+        lambda: place.left.call(send_many, place.right_address, 12, 1000, 400, 300),
     )
     many = [mark for mark in found if mark.segment]
     cut = [mark for mark in found if not mark.segment]
     for way in Way:
         assert [one.payload for one in seen(many, way).values()] == [1000] * 2
-        assert [one.payload for one in seen(cut, way).values()] == [400, 400, 200] * 2
-    assert {one.segment for one in many} == {400}
+        assert [one.payload for one in seen(cut, way).values()] == [
+            400,
+            400,
+            200,
+            300,
+            300,
+            300,
+            100,
+        ]
+    assert {one.segment for one in many} == {400, 300}
     assert {one.flow for one in many} == {one.flow for one in cut}
 
 

@@ -50,6 +50,9 @@ class AgentScope:
         """
         if self.namespace is None or self.declares(link):
             return True
+        if link.labels.get(OWNER_LABEL, "").startswith(_OWNER):
+            # made through another agent
+            return False
         there = link.hook.values(None).get("netns_cookie")
         return link.name.startswith(self.inside("")) or bool(within and there == within)
 

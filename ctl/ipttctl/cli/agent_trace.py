@@ -154,7 +154,6 @@ class LocalTrace:
             options = StoryOptions(both_ways=order.both_ways, drops=True)
             places = PlacesWanted(options, None, None, None).places(controller)
             names = stack.enter_context(NamespaceNames().watching())
-            began, first = time.monotonic_ns(), controller.status().cpus
             with loaded_programs(
                 TraceOptions(netns=cookie), bytecode, limits, join=order.join
             ) as programs:
@@ -175,7 +174,6 @@ class LocalTrace:
             join=order.join is not None,
             close=opened.close,
         )
-        self.teller.expect(first, began)
 
     def look(self) -> Untold:
         """Look whether the links, and the namespace that they are for, are there.

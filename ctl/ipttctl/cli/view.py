@@ -14,7 +14,7 @@ from ipttctl.events.records import EventRecord, decode_event
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
 from ipttctl.link.model import CpuStatus
-from ipttctl.stories.gaps import Gap, GapFinder
+from ipttctl.stories.gaps import Gap, GapFinder, Numbered
 from ipttproto import EventBatch, JoinedBatches, Kind
 
 _LEFT_OUT: Final = int(Kind.LEFT_OUT)
@@ -60,7 +60,7 @@ class LinkEvents(ABC):
         self.suspect(self._gaps.suspected())
         self._show(read)
 
-    def expect(self, cpus: Iterable[CpuStatus], now: int) -> None:
+    def expect(self, cpus: Iterable[Numbered], now: int) -> None:
         """Take in with which numbers the CPUs' events begin, at a time (CLOCK_MONOTONIC, ns)."""
         self._gaps.begin(cpus, now)
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, Literal
 
 from ipttctl.events import one_namespace
-from ipttctl.fleet.host import Running, Told
+from ipttctl.fleet.host import Reached, Running, Teller, Told
 from ipttctl.fleet.spool import Spool
 from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
 from ipttctl.frames.head import EVENTS, STORIES
@@ -92,6 +92,8 @@ class Feed:
         self._bytes = 0
         self._since = 0.0
         self._before: dict[str, int] = {}
+        self._reached: dict[int, Reached] = {}
+        self._expecting: list[tuple[Teller, int]] = []
         self.read = 0
         """Events that were read."""
         self.lost: dict[str, int] = {}
@@ -109,6 +111,7 @@ class Feed:
         """
         with self._lock:
             self._traces[trace] = _Trace(trace, running, watch)
+            self._expecting.append((running.teller, time.monotonic_ns()))
         if running.within is not None:
             self.within = running.within
 
@@ -120,7 +123,7 @@ class Feed:
 
     def new_source(self) -> None:
         """Begin with another source, whose losses begin with 0."""
-        self._before = {}
+        self._before, self._reached = {}, {}
 
     def take(
         self, batches: Sequence[EventBatch], losses: Losses, missing: Sequence[CpuStatus] = ()
@@ -133,9 +136,16 @@ class Feed:
         # the reader may lag; it reads in the order in which the module sends
         read = max((_last(one) for one in batches if len(one)), default=0.0) if batches else now
         with self._lock:
+            expecting, self._expecting = self._expecting, []
             traces = [*self._ending, *self._traces.values()]
             over = [one for one in self._ending if one.is_over(now, read)]
             self._ending = [one for one in self._ending if not one.is_over(now, read)]
+        for expectant, begun in expecting:
+            # what is lost from there on may be its own
+            expectant.expect([*self._reached.values()], begun)
+        for batch in (one for one in batches if one.lost):
+            end = batch.sequence + len(batch)
+            self._reached[batch.cpu] = Reached(batch.cpu, end, batch.lost)
         self._count(losses)
         if batches:
             self.read += sum(map(len, batches))

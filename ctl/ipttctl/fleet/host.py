@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol, TypeAlias
+from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -14,7 +14,7 @@ from ipttctl.link.condition import Condition
 from ipttctl.link.losses import Losses
 from ipttctl.link.model import CpuStatus
 from ipttctl.stories.model import Story
-from ipttproto import EventBatch
+from ipttproto import EventBatch, Loss
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,22 @@ class Source(Protocol):
         """Read no more."""
 
 
+class Reached(NamedTuple):
+    """How far the events of a CPU have been read."""
+
+    cpu: int
+    sequence: int
+    lost: Mapping[Loss, int]
+
+
 class Teller(Protocol):
     """Stories of a trace, made of its events; used by the thread that reads them."""
 
     def take(self, batches: Sequence[EventBatch]) -> list[Told]:
         """The stories that end with some events, which are of any links."""
+
+    def expect(self, cpus: Sequence[Reached], now: int) -> None:
+        """Take in how far events had been read when the trace began (CLOCK_MONOTONIC, ns)."""
 
     def overrun(self, cpus: Sequence[CpuStatus]) -> None:
         """Take in how far the CPUs' events have come, of which some were missed before."""

@@ -132,6 +132,8 @@ def rule_of(end: Values) -> tuple[str, str]:
     else:
         where = end.get("hook") or ""
         text = end.get("function") or end.get("drop_reason") or end.get("drop_function") or ""
+        if end.get("queue_full"):
+            text = "queue of connections full"
     return _label(where), _label(text)
 
 

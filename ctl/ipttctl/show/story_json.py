@@ -21,6 +21,7 @@ from ipttctl.show.story_words import (
     StorySources,
     came_in,
     end_words,
+    is_refused,
     protocol_name,
     sender_of,
     socket_of,
@@ -387,6 +388,7 @@ class _PlotJson(StepForm[Values]):
             "drop_reason_number": last.verdict_data if by_kernel else None,
             "drop_function": describe.text(last.chain) or None if by_kernel else None,
             "drop_module": describe.text(last.table) or None if by_kernel else None,
+            **({"queue_full": True} if is_refused(plot) else {}),
             "device": device,
             "peer": peer,
             "queue": (

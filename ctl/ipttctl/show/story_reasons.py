@@ -199,9 +199,13 @@ _FUNCTIONS: Final = {
     "udp_destruct_common": _UNREAD,
 }
 
+_BY_TCP: Final = (
+    "used up by TCP, or refused without a reason: its connection is over (TIME_WAIT), it is not for"
+    " this host, or its TTL is too low for the socket"
+)
 _USED_UP: Final = {
-    "tcp_v4_rcv": "used up by TCP: of a connection that is over (TIME_WAIT), or not for this host",
-    "tcp_v6_rcv": "used up by TCP: of a connection that is over (TIME_WAIT), or not for this host",
+    "tcp_v4_rcv": _BY_TCP,
+    "tcp_v6_rcv": _BY_TCP,
     "icmpv6_rcv": "used up by ICMPv6, which handled or ignored it",
 }
 

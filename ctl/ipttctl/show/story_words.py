@@ -399,6 +399,13 @@ def _waits(plot: Plot) -> bool:
     return is_waiting([one.record.kind for one in plot.occurrences])
 
 
+def is_refused(plot: Plot) -> bool:
+    """Whether a listening socket took the packet, and had no room for the connection."""
+    end = plot.end
+    at_end = plot.record(end.at).kind
+    return end.kind is EndKind.KERNEL and end.socket is not None and at_end == Kind.JOURNEY_FREED
+
+
 def _drop_words(plot: Plot, rules: Rules, sources: StorySources) -> Part:
     end = plot.end
     blamed = blamed_at(plot, rules)
@@ -410,7 +417,7 @@ def _drop_words(plot: Plot, rules: Rules, sources: StorySources) -> Part:
     reason = sources.reason(last.verdict_data) if sources.reason else None
     name = None if reason is None else word(reason)
     words = drop_words(name, last.verdict_data, word(last.chain))
-    if end.socket is not None and last.kind != Kind.JOURNEY_DROPPED:
+    if is_refused(plot):
         words = "too many connections wait for it to accept them"
     if end.socket is not None:
         socket = end.socket

@@ -13,6 +13,7 @@ from ipttctl.stories.gaps import Gap, Gaps
 from ipttctl.stories.model import Story
 from ipttctl.stories.occurrences import Arrival, Occurrence, Occurrences, Weight
 from ipttctl.stories.plots import Entries, Plots, StoryClosing
+from ipttctl.stories.used_up import may_be_used_up
 from ipttctl.stories.wholes import Wholes
 from ipttproto import JoinedBatches
 
@@ -416,7 +417,7 @@ def _is_of_an_end(happened: Occurrence) -> bool:
 def _knows_of_drop(root: _Packet) -> bool:
     """Whether a packet or a copy of it seems to be dropped, while others have not ended."""
     return any(
-        one.drops and not is_drop_of_clone(one.record)
+        one.drops and not is_drop_of_clone(one.record) and not may_be_used_up(one.record)
         for packet in root.tree()
         if packet.weighty
         for one in packet.entries.happened

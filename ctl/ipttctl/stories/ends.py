@@ -9,9 +9,9 @@ from typing import Final
 from ipttctl.events.records import EventRecord
 from ipttctl.stories.handed import OF_SPINE, is_stolen
 from ipttctl.stories.model import EndKind, StoryEnd
-from ipttctl.stories.occurrences import Weight, drops_without_reason, freed, function_of
+from ipttctl.stories.occurrences import Weight, freed
 from ipttctl.stories.steps import OF_HOOKS, hook_place
-from ipttctl.stories.used_up import is_used_up
+from ipttctl.stories.used_up import goes_with_another, is_used_up
 from ipttproto import EventFlag, Kind, Verdict
 
 _DECIDING: Final = frozenset({Kind.CHAIN_RULE, Kind.CHAIN_POLICY})
@@ -52,7 +52,7 @@ def end_of(
         merging = None
     joined = merging is not None or is_waiting([record.kind for record in records])
     at_socket = socket is not None and step == socket
-    within = dropped is not None and _goes_with_another(records[dropped], is_part=joined)
+    within = dropped is not None and goes_with_another(records[dropped], is_part=joined)
     if dropped is not None and not within and not is_used_up(records, dropped, at_socket=at_socket):
         return end(EndKind.KERNEL, dropped)
     used = _last(records, {Kind.JOURNEY_FREED}) if dropped is None else dropped
@@ -88,18 +88,6 @@ def _last(
 ) -> int | None:
     places = range(len(records) - 1, -1, -1)
     return next((at for at in places if records[at].kind in kinds and at not in but), None)
-
-
-def _goes_with_another(dropped: EventRecord, *, is_part: bool) -> bool:
-    """Whether a packet is freed as a part of another one, which the kernel reports as a drop.
-
-    Parts that were merged without copying hang on the whole, whatever becomes of it. On Linux 6.1
-    the function is another one, which drops for other reasons too.
-    """
-    function = function_of(dropped)
-    if function == b"kfree_skb_list_reason":
-        return is_part and drops_without_reason(dropped)
-    return function == b"skb_release_data"
 
 
 def is_waiting(kinds: Sequence[int]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ipttctl.events.records import EventRecord
-from ipttctl.stories.occurrences import function_of
+from ipttctl.stories.occurrences import drops_without_reason, function_of
 from ipttproto import EventFlag
 
 _OF_CONNECTIONS: Final = frozenset({b"tcp_rcv_state_process", b"tcp_drop_reason"})
@@ -40,3 +40,24 @@ def is_used_up(records: Sequence[EventRecord], dropped: int, *, at_socket: bool)
         return function in _OF_CONNECTIONS
     malformed = any(one.flags & EventFlag.TRUNCATED for one in records)
     return function in _WITHOUT_SOCKET and not malformed
+
+
+def may_be_used_up(dropped: EventRecord) -> bool:
+    """Whether the event of a drop may be none, by itself: it depends on the others."""
+    function = function_of(dropped)
+    if function == _OF_ENDED or goes_with_another(dropped, is_part=True):
+        return True
+    silent = bool(dropped.flags & EventFlag.UNSAID)
+    return silent and function in _OF_CONNECTIONS | _WITHOUT_SOCKET
+
+
+def goes_with_another(dropped: EventRecord, *, is_part: bool) -> bool:
+    """Whether a packet is freed as a part of another one, which the kernel reports as a drop.
+
+    Parts that were merged without copying hang on the whole, whatever becomes of it. On Linux 6.1
+    the function is another one, which drops for other reasons too.
+    """
+    function = function_of(dropped)
+    if function == b"kfree_skb_list_reason":
+        return is_part and drops_without_reason(dropped)
+    return function == b"skb_release_data"

@@ -31,7 +31,7 @@ def test_what_stays_away_is_lost_sight_of_and_makes_room(
         assert isinstance(hook, JourneyHook)
         return hook
 
-    run(*qdisc, "add", "dev", "r2", "root", "netem", "delay", "1000s", "limit", str(2 * most))
+    run(*qdisc, "add", "dev", "r2", "root", "netem", "delay", "250s", "limit", str(2 * most))
     journey = Journey(controller, make_program(asm.returning(1)).fd)
     try:
         journey.follow(f"udp dst port {PORT}")

@@ -30,7 +30,16 @@ from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.connection import own_inbox
-from ipttctl.fleet.host import Facts, FleetLink, Running, Told, TraceOrder, TrialTerms, Untold
+from ipttctl.fleet.host import (
+    Facts,
+    FleetLink,
+    Reached,
+    Running,
+    Told,
+    TraceOrder,
+    TrialTerms,
+    Untold,
+)
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import FrameHead
 from ipttctl.link.losses import LossCounter, Losses
@@ -236,6 +245,9 @@ class FakeTeller:
             for link, number in zip(batch.events["link"], batch.events["rulenum"], strict=True)
             if int(link) in self._links
         ]
+
+    def expect(self, cpus: Sequence[Reached], now: int) -> None:
+        """Stories are of single events."""
 
     def overrun(self, cpus: Sequence[CpuStatus]) -> None:
         """Stories are of single events."""

@@ -176,7 +176,9 @@ def test_patience_for_drops_does_not_end() -> None:
     assert (assembler.late, assembler.open_stories) == (0, 0)
 
 
-@pytest.mark.parametrize(("function", "told"), [("__dev_queue_xmit", True), ("packet_rcv", False)])
+@pytest.mark.parametrize(
+    ("function", "told"), [("__dev_queue_xmit", True), ("packet_rcv", False), ("icmpv6_rcv", False)]
+)
 def test_a_copy_that_was_dropped_is_told_although_others_are_quiet(
     function: str, told: bool
 ) -> None:
@@ -184,7 +186,7 @@ def test_a_copy_that_was_dropped_is_told_although_others_are_quiet(
     packet.received("eth0")
     copy = Traveller(2, packet.time)
     copy.copied(1)
-    copy.dropped(6, function)
+    copy.dropped(1, function, flags=EventFlag.UNSAID)
     assembler = StoryAssembler(await_drops=True)
     assembler.add(records([*packet.events, *copy.events]))
     assert assembler.due(copy.time + PATIENCE - US) == []

@@ -12,8 +12,9 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,9 @@ DIRECTORIES: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", 
 """Directories of programs, relative to the root directory."""
 
 _ROOT: Final = Path("/")
+#: from linux/prctl.h
+_PR_SET_PDEATHSIG: Final = 1
+_END: Final = int(signal.SIGTERM)
 
 
 def search_path(root: Path = _ROOT) -> str:
@@ -41,7 +45,12 @@ def environment() -> dict[str, str]:
 def run(
     command: Sequence[str], *, text: str | None = None, directory: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, with ``text`` as its input, and capture its output."""
+    """Run a program to its end, with ``text`` as its input, and capture its output.
+
+    If the thread that waits for it ends before it, in whatever way, it is asked to end (SIGTERM).
+    """
+    import ctypes  # noqa: PLC0415  # 10 ms, which most commands do without
+
     with exit_statuses():
         return subprocess.run(
             command,
@@ -52,7 +61,20 @@ def run(
             text=True,
             errors="replace",
             check=False,
+            # all that it needs is there before the fork: it waits for no lock of another thread
+            preexec_fn=partial(_end_with, os.getpid(), ctypes.CDLL(None).prctl),
         )
+
+
+def _end_with(parent: int, prctl: Callable[[int, int], int]) -> None:
+    """Have this process told to end with its parent, which may be gone already.
+
+    SIGTERM and not SIGKILL: make then ends those that it has started, and removes what they have
+    half made.
+    """
+    prctl(_PR_SET_PDEATHSIG, _END)
+    if os.getppid() != parent:
+        os._exit(128 + _END)
 
 
 @contextmanager

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ipttctl.bpf import tools
 from ipttctl.cli.signals import interrupted_by, on_ending, wait_ending
+from ipttctl.link.wire import wait_readable
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -115,3 +121,39 @@ def test_tools_have_exit_statuses_though_sigchld_is_ignored() -> None:
 def test_a_tool_reads_its_input_and_is_in_its_directory() -> None:
     assert tools.run(["sh", "-c", "cat; pwd"], text="in\n", directory=Path("/")).stdout == "in\n/\n"
     assert tools.run(["cat"]).stdout == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_tool_ends_with_the_process_that_waits_for_it(number: signal.Signals) -> None:
+    waiting = ["sh", "-c", "echo $$ >&3; exec sleep 60 3>&-"]
+    reader, writer = os.pipe()
+    code = (
+        f"import os, subprocess\nos.dup2({writer}, 3)\nfrom ipttctl.bpf import tools\n"
+        "run = subprocess.run\n"
+        "subprocess.run = lambda *a, **k: run(*a, pass_fds=(3,), **k)\n"
+        f"tools.run({waiting!r})"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        pass_fds=(writer,),
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    ) as process:
+        os.close(writer)
+        with os.fdopen(reader) as told:
+            tool = os.pidfd_open(int(told.readline()))
+        process.send_signal(number)
+    try:
+        assert wait_readable([tool], 30)
+    finally:
+        os.close(tool)
+
+
+def test_a_tool_whose_process_is_gone_does_not_begin() -> None:
+    """The kernel tells only of an end that is still to come."""
+    gone = subprocess.run(
+        ["echo", "begun"],
+        stdout=subprocess.PIPE,
+        preexec_fn=partial(tools._end_with, os.getpid() + 1, ctypes.CDLL(None).prctl),
+        check=False,
+    )
+    assert (gone.returncode, gone.stdout) == (128 + signal.SIGTERM, b"")

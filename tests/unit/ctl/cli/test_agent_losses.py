@@ -55,7 +55,7 @@ def test_a_story_whose_events_may_have_been_missed_says_so(
     spool = Spool(FrameNumbers("web1", "b"), 1 << 20)
     feed = Feed(spool, events="none", stories=True, frame=1 << 20, linger=60)
     teller = LocalTeller(links, names, drops=False)
-    feed.begin("t", FakeRunning(links, teller))  # type: ignore[arg-type]
+    feed.begin("t", FakeRunning(links, teller))  # type: ignore[arg-type]  # it is a real one
     reader = Reader(cast(AgentHost, LocalHost()), feed)
     reader.start()
     try:

@@ -34,6 +34,7 @@ class Journey:
         self._program = program
         self._links: list[int] = []
         self.link = self._made(JourneyHook(both_ways=both_ways), {})
+        self.before = self.hook
         self.events: list[EventRecord] = []
         self.stories: list[Story] = []
 
@@ -52,10 +53,16 @@ class Journey:
         self._links.append(link.id)
         return link
 
-    def end(self) -> JourneyHook:
-        """Detach the links; the journey as it was before."""
+    @property
+    def hook(self) -> JourneyHook:
+        """The journey as it is. Its numbers count from when the module was loaded."""
         hook = self._controller.link(self.link.id).hook
         assert isinstance(hook, JourneyHook)
+        return hook
+
+    def end(self) -> JourneyHook:
+        """Detach the links; the journey as it was before."""
+        hook = self.hook
         for link in reversed(self._links):
             self._controller.detach(link)
         return hook
@@ -86,9 +93,8 @@ def following(
         yield journey
         hook = journey.end()
         journey.take(events)
-        assert not hook.unfollowed
-        assert not hook.lost
-        assert not hook.displaced
+        for count in ("unfollowed", "lost", "displaced"):
+            assert getattr(hook, count) == getattr(journey.before, count)
         assert hook.both_ways == both_ways
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from ipttctl.hooks.journey import JourneyHook
 from ipttctl.link.controller import Controller
 from ipttctl.stories.model import EndKind
 from ipttproto.family import limit
@@ -26,26 +25,22 @@ def test_what_stays_away_is_lost_sight_of_and_makes_room(
     most = limit("MAX_FOLLOWED")
     qdisc = ("tc", "-n", net.router.name, "qdisc")
 
-    def counted() -> JourneyHook:
-        hook = controller.link(journey.link.id).hook
-        assert isinstance(hook, JourneyHook)
-        return hook
-
     run(*qdisc, "add", "dev", "r2", "root", "netem", "delay", "250s", "limit", str(2 * most))
     journey = Journey(controller, make_program(asm.returning(1)).fd)
     try:
         journey.follow(f"udp dst port {PORT}")
         send(net.left, "10.77.2.2", PORT, count=most + 500)
-        full = counted()
-        assert full.followed <= most
-        assert full.followed > most // 2
-        assert full.unfollowed >= 500
-        wait_for(lambda: counted().lost == full.followed, GIVEN_UP, "they are given up")
+        full = journey.hook
+        held = full.followed - journey.before.followed
+        assert most // 2 < held <= most
+        assert full.unfollowed - journey.before.unfollowed >= 500
+        gone = journey.before.lost + held
+        wait_for(lambda: journey.hook.lost == gone, GIVEN_UP, "they are given up")
         with controller.events() as events:
             send(net.left, "10.77.2.2", PORT)
-            assert counted().followed == full.followed + 1
-            assert counted().unfollowed == full.unfollowed
-            wait_for(lambda: counted().lost == full.followed + 1, GIVEN_UP, "it is given up")
+            assert journey.hook.followed == full.followed + 1
+            assert journey.hook.unfollowed == full.unfollowed
+            wait_for(lambda: journey.hook.lost == gone + 1, GIVEN_UP, "it is given up")
             # that it is dropped in the end concerns nobody any more
             run(*qdisc, "replace", "dev", "r2", "root", "noqueue")
             journey.end()

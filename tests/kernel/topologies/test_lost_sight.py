@@ -49,4 +49,4 @@ def test_what_stays_away_is_lost_sight_of_and_makes_room(
         run(*qdisc, "replace", "dev", "r2", "root", "noqueue")
     [story] = journey.stories
     assert story.end.kind is EndKind.LOST
-    assert end_text(story).startswith("lost sight of with r2, which sends it")
+    assert end_text(story).startswith("lost sight of after POSTROUTING")

@@ -288,26 +288,21 @@ def test_an_icmp_message_of_which_sockets_got_copies() -> None:
         assert is_drop(story) == (kind is EndKind.KERNEL)
 
 
-UNSAID = {"flags": EventFlag.UNSAID}
-
-
 @pytest.mark.parametrize(
-    ("function", "reason", "members"),
+    ("function", "reason", "flags"),
     [
         # an ACK behind a FIN
-        ("tcp_rcv_state_process", 1, UNSAID),
+        ("tcp_rcv_state_process", 1, EventFlag.UNSAID),
         # the FIN to a connection that no process has
-        ("sk_stream_kill_queues", 1, UNSAID),
-        ("sk_stream_kill_queues", 76, {}),
+        ("sk_stream_kill_queues", 1, EventFlag.UNSAID),
+        ("sk_stream_kill_queues", 76, EventFlag(0)),
     ],
 )
-def test_what_a_connection_used_was_delivered(
-    function: str, reason: int, members: dict[str, EventFlag]
-) -> None:
+def test_what_a_connection_used_was_delivered(function: str, reason: int, flags: EventFlag) -> None:
     packet = at_input()
     packet.leave()
     packet.socket()
-    packet.dropped(reason, function, **members)
+    packet.dropped(reason, function, flags=flags)
     story = one_story(packet)
     assert story.end.kind is EndKind.DELIVERED
     assert not is_drop(story)
@@ -341,15 +336,15 @@ def test_what_was_handled_without_a_socket_is_no_drop(
 
 
 def test_a_socket_drops_what_it_has_a_reason_for() -> None:
-    for function, members in (
-        ("tcp_rcv_state_process", {}),
-        ("tcp_v4_rcv", UNSAID),
-        ("inet_sock_destruct", UNSAID),
+    for function, flags in (
+        ("tcp_rcv_state_process", EventFlag(0)),
+        ("tcp_v4_rcv", EventFlag.UNSAID),
+        ("inet_sock_destruct", EventFlag.UNSAID),
     ):
         packet = at_input()
         packet.leave()
         packet.socket()
-        packet.dropped(2, function, **members)
+        packet.dropped(2, function, flags=flags)
         assert one_story(packet).end.kind is EndKind.KERNEL
 
 
